@@ -1,0 +1,1 @@
+"""Ways to serve a long conversation that SOMA is compared with; one file per baseline."""

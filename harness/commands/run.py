@@ -1,0 +1,88 @@
+"""`run`: from a profile to tables and figures, resuming what an earlier start left."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from harness.commands.report import report_if_stale, show_main_table
+from harness.engines.hub import go_offline
+from harness.engines.load import load_encoder, load_engine
+from harness.plan import Plan, make_plan
+from harness.profile import Overrides, load_spec
+from harness.progress import make_display
+from harness.runner import Tally, serve
+from harness.serving import EngineSet
+from harness.spec import RunSpec
+from harness.store import Store
+
+
+def run_profile(
+    profile: str,
+    *,
+    out: Path | None,
+    max_errors: int,
+    retry_errors: bool,
+    offline: bool,
+    **overrides: Any,
+) -> int:
+    """Run a profile; returns the exit code: 0, or 1 when the run holds failed sessions.
+
+    Raises UserError before anything is written when the profile or its data are wrong, and
+    TooManyErrors when the run was stopped for its failures.
+    """
+    if offline:
+        go_offline()
+    console = Console(stderr=True)
+    spec, place = load_spec(profile, Overrides(**overrides))
+    plan = make_plan(spec, place)
+    folder = out or default_folder(spec)
+    with Store(folder, plan.manifest()) as store:
+        if retry_errors:
+            store.forget_errors()
+        tally = asyncio.run(_serve(plan, store, console, max_errors, offline))
+    _say_what_was_done(console, tally, folder)
+    report_if_stale(folder, console)
+    show_main_table(folder)
+    return 1 if _failed(folder) else 0
+
+
+def default_folder(spec: RunSpec) -> Path:
+    """`results/local/<profile>-<hash>` below the current folder."""
+    return Path("results") / "local" / f"{spec.profile}-{spec.hash()[:8]}"
+
+
+async def _serve(
+    plan: Plan, store: Store, console: Console, max_errors: int, offline: bool
+) -> Tally:
+    display = make_display(console)
+
+    def load_engines() -> EngineSet:
+        pair, batch = plan.spec.pair, plan.spec.batch_size
+        return EngineSet(
+            pair,
+            load_engine(pair.F, "F", offline=offline, batch_size=batch),
+            load_engine(pair.G, "G", offline=offline, batch_size=batch),
+            load_encoder(pair.encoder, offline=offline),
+        )
+
+    with display.display():
+        return await serve(plan, store, load_engines, display, max_errors=max_errors)
+
+
+def _say_what_was_done(console: Console, tally: Tally, folder: Path) -> None:
+    if tally.served or tally.errors:
+        before = f" ({tally.resumed} were finished before)" if tally.resumed else ""
+        text = f"served {tally.served} sessions{before}, {tally.errors} failed"
+    else:
+        text = f"resumed: all {tally.resumed} sessions were finished before; nothing to serve"
+    console.print(f"{text}; run folder: {folder}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _failed(folder: Path) -> bool:
+    from harness.store import read_sessions
+
+    return any(r["outcome"] == "error" for r in read_sessions(folder))

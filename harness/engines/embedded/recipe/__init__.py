@@ -1,0 +1,1 @@
+"""How the embedded surrogate was made: prompts, F's replies, pruning, distillation, held-out figures."""

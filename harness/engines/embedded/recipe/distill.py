@@ -1,0 +1,164 @@
+"""Healing: a LoRA on the pruned network, distilled on F's distribution over F's own replies.
+
+F's next-token distribution is computed once per position and kept as its TOP most likely tokens
+and the mass of the rest. The loss is KL(F || G) over that partition of the vocabulary: a lower
+bound of the full KL that is tight where F puts its mass, and it needs no second pass of F.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+TOP = 64
+
+
+@dataclass(frozen=True)
+class Labels:
+    """F's view of the replies of one dialogue, N reply positions in all.
+
+    ids: all token ids. positions (N): index of the token *before* each reply token.
+    tokens (N, TOP) and logp (N, TOP): F's most likely next tokens and their log-probabilities.
+    """
+
+    ids: torch.Tensor
+    positions: torch.Tensor
+    tokens: torch.Tensor
+    logp: torch.Tensor
+
+
+@dataclass(frozen=True)
+class DistillSettings:
+    rank: int = 26
+    alpha: float = 52.0
+    epochs: int = 4
+    learning_rate: float = 1.5e-3
+    warmup_steps: int = 30
+    batch_tokens: int = 3072
+    clip: float = 1.0
+    seed: int = 0
+
+
+@torch.inference_mode()
+def label(model: Any, dialogues: list[dict[str, Any]], batch_tokens: int = 4096) -> list[Labels]:
+    """F's top tokens at every reply position of `dialogues` (lines of `generate.read_dialogues`)."""
+    labels: list[Labels | None] = [None] * len(dialogues)
+    lengths = [len(d["ids"]) for d in dialogues]
+    batches = list(_batches(lengths, batch_tokens, random.Random(0)))
+    for batch in tqdm(batches, desc="labels", file=sys.stderr):
+        ids = _pad([torch.tensor(dialogues[i]["ids"]) for i in batch])
+        hidden = model.model(ids).last_hidden_state
+        for row, i in enumerate(batch):
+            spans = dialogues[i]["spans"]
+            positions = torch.cat([torch.arange(s - 1, e - 1) for s, e in spans])
+            logp = model.lm_head(hidden[row, positions]).float().log_softmax(-1)
+            top = logp.topk(TOP, dim=-1)
+            labels[i] = Labels(
+                torch.tensor(dialogues[i]["ids"]), positions, top.indices.int(), top.values.half()
+            )
+    return [x for x in labels if x is not None]
+
+
+def partition_kl(logits: torch.Tensor, tokens: torch.Tensor, logp: torch.Tensor) -> torch.Tensor:
+    """KL(F || G) per position over {TOP tokens, all others}, in nats. Shapes (N, V), (N, K), (N, K)."""
+    logits = logits.float()
+    ours = logits.gather(1, tokens.long()) - logits.logsumexp(-1, keepdim=True)
+    theirs = logp.float()
+    rest_f = (1 - theirs.exp().sum(-1)).clamp(min=1e-6)
+    rest_g = (1 - ours.exp().sum(-1)).clamp(min=1e-6)
+    inside = (theirs.exp() * (theirs - ours)).sum(-1)
+    return inside + rest_f * (rest_f.log() - rest_g.log())
+
+
+def distill(
+    model: Any,
+    trainable: list[torch.nn.Parameter],
+    train: list[Labels],
+    valid: list[Labels],
+    settings: DistillSettings,
+    log: Path,
+    checkpoint: Callable[[], None],
+) -> None:
+    """Train `trainable`; append the curve to `log` (JSONL) and call `checkpoint` at each entry."""
+    rng = random.Random(settings.seed)
+    lengths = [len(x.ids) for x in train]
+    plan = [b for _ in range(settings.epochs) for b in _batches(lengths, settings.batch_tokens, rng)]
+    optimizer = torch.optim.AdamW(trainable, lr=settings.learning_rate, weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda s: _warm_cosine(s, settings.warmup_steps, len(plan))
+    )
+    start = time.monotonic()
+    recent: list[float] = []
+    for step, batch in enumerate(tqdm(plan, desc="distill", file=sys.stderr), start=1):
+        loss = _batch_kl(model, [train[i] for i in batch])
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(trainable, settings.clip)
+        optimizer.step()
+        schedule.step()
+        recent.append(loss.item())
+        if step % 50 == 0 or step == len(plan):
+            entry = {
+                "step": step,
+                "steps": len(plan),
+                "train_kl": round(sum(recent) / len(recent), 4),
+                "valid_kl": round(mean_kl(model, valid, settings.batch_tokens), 4),
+                "seconds": round(time.monotonic() - start),
+            }
+            with log.open("a", encoding="utf-8") as out:
+                out.write(json.dumps(entry) + "\n")
+            recent.clear()
+            checkpoint()
+
+
+@torch.inference_mode()
+def mean_kl(model: Any, labels: list[Labels], batch_tokens: int) -> float:
+    """Mean partition KL over all reply positions of `labels`, in nats."""
+    total, count = 0.0, 0
+    for batch in _batches([len(x.ids) for x in labels], batch_tokens, random.Random(0)):
+        group = [labels[i] for i in batch]
+        positions = sum(len(x.positions) for x in group)
+        total += _batch_kl(model, group).item() * positions
+        count += positions
+    return total / count
+
+
+def _batch_kl(model: Any, group: list[Labels]) -> torch.Tensor:
+    # Right padding under a causal mask: no real position sees it, so no mask is needed.
+    hidden = model.model(_pad([x.ids for x in group])).last_hidden_state
+    states = torch.cat([hidden[row, x.positions] for row, x in enumerate(group)])
+    tokens = torch.cat([x.tokens for x in group])
+    logp = torch.cat([x.logp for x in group])
+    return partition_kl(model.lm_head(states), tokens, logp).mean()
+
+
+def _pad(rows: list[torch.Tensor]) -> torch.Tensor:
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+
+
+def _batches(lengths: list[int], budget: int, rng: random.Random) -> Iterator[list[int]]:
+    """Batches of similar length within `budget` padded tokens, in random order."""
+    order = sorted(range(len(lengths)), key=lambda i: lengths[i] + rng.uniform(0, 24))
+    batches: list[list[int]] = [[]]
+    for i in order:
+        if batches[-1] and (len(batches[-1]) + 1) * lengths[i] > budget:
+            batches.append([])
+        batches[-1].append(i)
+    rng.shuffle(batches)
+    yield from batches
+
+
+def _warm_cosine(step: int, warmup: int, total: int) -> float:
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))

@@ -1,0 +1,155 @@
+"""Pairs: which model is F, which is G, which encoder compares their replies, and what they cost.
+
+A pair is a TOML file, `harness/pairs/NAME.toml` or a user's own. `docs/models.md` documents it.
+"""
+
+from __future__ import annotations
+
+import datetime
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from harness.config_errors import describe
+from harness.errors import UserError, nearest
+
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+
+_FOLDER = Path(__file__).parent.parent / "pairs"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelSpec(_Strict):
+    """One language model and how it is run.
+
+    `id`: `embedded:F`, `embedded:G`, a folder (starting with `.`, `/` or `~`), or a hub id.
+    `revision`: a hub branch, tag or commit; means nothing for the others. `dtype`: "auto" lets
+    the device decide. `device`: "auto" takes a GPU when there is one. `chat_template_args` go to
+    the chat template.
+    """
+
+    id: str = Field(min_length=1)
+    revision: str = Field(default="main", min_length=1)
+    dtype: Dtype = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    engine: str = "transformers"
+    chat_template_args: dict[str, Any] = {}
+
+    @field_validator("engine")
+    @classmethod
+    def _known_engine(cls, engine: str) -> str:
+        from harness.engines.load import ENGINES
+
+        if engine not in ENGINES:
+            raise ValueError(f"unknown engine; {nearest(engine, ENGINES)}")
+        return engine
+
+
+class EncoderSpec(_Strict):
+    """The sentence encoder. `id` as in ModelSpec; the embedded one is `embedded:encoder`."""
+
+    id: str = Field(min_length=1)
+    revision: str = Field(default="main", min_length=1)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+class TokenPrices(_Strict):
+    """US dollars per million tokens. None: unknown, which is not free."""
+
+    input: float | None = Field(default=None, ge=0)
+    cached_input: float | None = Field(default=None, ge=0)
+    output: float | None = Field(default=None, ge=0)
+
+
+class Prices(_Strict):
+    """What the pair costs: API tokens of F and of G, and an hour of the machine that runs it.
+
+    `date` is when `source` said so. Whatever is unknown is None.
+    """
+
+    date: datetime.date
+    source: str = Field(min_length=1)
+    usd_per_hour: float | None = Field(default=None, ge=0)
+    F: TokenPrices | None = None
+    G: TokenPrices | None = None
+
+
+class PairSpec(_Strict):
+    """A named (F, G, encoder) triple. `prices` None: nothing about cost is known."""
+
+    name: str = Field(min_length=1)
+    summary: str = ""
+    F: ModelSpec
+    G: ModelSpec
+    encoder: EncoderSpec
+    prices: Prices | None = None
+
+
+def pair_names() -> list[str]:
+    """Names of the pairs that come with the project, sorted."""
+    return sorted(path.stem for path in _FOLDER.glob("*.toml"))
+
+
+def pair_summaries() -> list[dict[str, str]]:
+    """Name and one-line summary of every pair that comes with the project; validates nothing."""
+    return [
+        {"name": name, "summary": str(_read(_FOLDER / f"{name}.toml").get("summary", ""))}
+        for name in pair_names()
+    ]
+
+
+def load_pair(name_or_path: str) -> PairSpec:
+    """The pair of that name, or the one in that file (anything with a `/` or ending in `.toml`).
+
+    A model id that names a folder is taken relative to the file. The pair's name is the file's.
+    Raises UserError naming the file and the key.
+    """
+    if "/" in name_or_path or name_or_path.endswith(".toml"):
+        path = Path(name_or_path).expanduser()
+        place = str(path)
+    else:
+        path = _FOLDER / f"{name_or_path}.toml"
+        place = f"pair {name_or_path}"
+        if name_or_path not in pair_names():
+            raise UserError(place, f"no such pair; {nearest(name_or_path, pair_names())}")
+    data = _read(path)
+    if "name" in data:
+        raise UserError(path, "unknown key 'name'; a pair is named after its file")
+    try:
+        pair = PairSpec.model_validate({"name": path.stem, **data})
+    except ValidationError as error:
+        raise describe(error, PairSpec, path) from error
+    return pair.model_copy(
+        update={
+            role: spec.model_copy(update={"id": _anchor(spec.id, path.parent)})
+            for role, spec in (("F", pair.F), ("G", pair.G), ("encoder", pair.encoder))
+        }
+    )
+
+
+def is_folder_id(model_id: str) -> bool:
+    """Whether a model id names a folder; `org/name` never does, whatever lies around."""
+    return model_id.startswith((".", "/", "~"))
+
+
+def _anchor(model_id: str, folder: Path) -> str:
+    if not is_folder_id(model_id):
+        return model_id
+    return str((folder / Path(model_id).expanduser()).resolve())
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(path, f"is not valid TOML: {error}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(path, f"is not UTF-8 at byte {error.start}; save it as UTF-8") from error
+    except OSError as error:
+        problem = f"cannot be read ({error.strerror}); give a pair's name or a TOML file"
+        raise UserError(path, problem) from error

@@ -1,0 +1,70 @@
+"""Loading a causal language model and its tokenizer onto the device it will run on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness.engines.chat import bind_template_args
+from harness.engines.hub import is_offline, quiet
+from harness.engines.load import resolve_model
+from harness.engines.pairs import ModelSpec
+from harness.engines.transformers.attention import register
+from harness.engines.transformers.engine import TransformersEngine
+from harness.engines.transformers.precision import choose_dtype
+from harness.errors import UserError
+from harness.session import Role
+
+
+def load(spec: ModelSpec, role: Role, *, offline: bool, batch_size: int) -> TransformersEngine:
+    """Load `spec` and start its thread. No code from the hub runs, no pickled weights are read.
+
+    Raises UserError when the model cannot be had, or asks for a GPU that is not there.
+    """
+    device = _device(spec, role)
+    source = resolve_model(spec.id, offline, spec.revision)
+    try:
+        with quiet():
+            model, tokenizer = load_model(source, spec, device, offline=offline)
+    except (OSError, ValueError) as error:
+        reason = (str(error).splitlines() or ["unknown reason"])[0]
+        raise UserError(spec.id, f"cannot be loaded: {reason}") from error
+    bind_template_args(tokenizer, spec.chat_template_args)
+    return TransformersEngine(model, tokenizer, model_id=spec.id, role=role, batch_size=batch_size)
+
+
+def load_model(
+    source: Path | str, spec: ModelSpec, device: torch.device, *, offline: bool
+) -> tuple[Any, Any]:
+    """The model, in evaluation mode and without gradients, and its tokenizer."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    where: dict[str, Any] = {
+        "local_files_only": isinstance(source, Path) or is_offline(offline),
+        "trust_remote_code": False,
+    }
+    if isinstance(source, str):
+        where["revision"] = spec.revision
+    # A model too large for one card is spread over all of them.
+    several = device.type == "cuda" and torch.cuda.device_count() > 1
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        source,
+        dtype=choose_dtype(spec.dtype, device),
+        attn_implementation="sdpa" if device.type == "cuda" else register(),
+        use_safetensors=True,
+        device_map="auto" if several else None,
+        **where,
+    )
+    if not several:
+        model = model.to(device)
+    return model.eval().requires_grad_(False), AutoTokenizer.from_pretrained(source, **where)
+
+
+def _device(spec: ModelSpec, role: Role) -> torch.device:
+    if spec.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if spec.device == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"{role}.device = 'cuda'", "no GPU is visible; use 'auto' or 'cpu'")
+    return torch.device(spec.device)

@@ -1,0 +1,135 @@
+"""What happened when in one session: turns, spans, events and engine calls on one clock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.method import Completion, Reply
+from harness.record import CallRecord, EventRecord, SpanRecord, TurnRecord
+
+
+def union_length(intervals: list[tuple[float, float]]) -> float:
+    """Total time covered by `intervals` (start, end), overlaps counted once, in seconds."""
+    total, reach = 0.0, float("-inf")
+    for start, end in sorted(intervals):
+        total += max(0.0, end - max(start, reach))
+        reach = max(reach, end)
+    return total
+
+
+@dataclass
+class SessionClock:
+    """Collects one session's timeline. `synchronize` waits for the device at span edges.
+
+    Work before the first turn (a Method's `open`) belongs to the first turn's record.
+    """
+
+    synchronize: Callable[[], None] = lambda: None
+    now: Callable[[], float] = time.perf_counter
+    busy: list[tuple[float, float]] = field(default_factory=list)
+    _turn_start: float = 0.0
+    _spans: list[SpanRecord] = field(default_factory=list)
+    _events: list[EventRecord] = field(default_factory=list)
+    _calls: list[CallRecord] = field(default_factory=list)
+
+    def start(self) -> float:
+        """Begin the session; returns the time."""
+        self._turn_start = self.now()
+        return self._turn_start
+
+    def start_turn(self) -> None:
+        """A user turn arrives. Spans and calls noted since the last turn stay with this one."""
+        self._turn_start = self.now()
+
+    @contextmanager
+    def span(self, name: str) -> Iterator[None]:
+        self.synchronize()
+        start = self.now()
+        try:
+            yield
+        finally:
+            self.synchronize()
+            end = self.now()
+            self.busy.append((start, end))
+            self._spans.append(
+                SpanRecord(name=name, start_s=start - self._turn_start, duration_s=end - start)
+            )
+
+    def event(self, kind: str, data: dict[str, Any]) -> None:
+        self._events.append(EventRecord(kind=kind, at_s=self.now() - self._turn_start, data=data))
+
+    def completed(self, start: float, purpose: str, completion: Completion) -> None:
+        """An engine answered; `start` is when the Method asked."""
+        end = self.now()
+        self.busy.append((start, end))
+        self._calls.append(
+            CallRecord(
+                role=completion.role,
+                purpose=purpose,
+                prompt=completion.tokens.prompt,
+                cached=completion.tokens.cached,
+                output=completion.tokens.output,
+                start_s=start - self._turn_start,
+                queue_s=completion.started_at - completion.sent_at,
+                duration_s=end - start,
+                prompt_hash=completion.prompt_hash,
+                stop_reason=completion.stop_reason,
+                attempts=completion.attempts,
+            )
+        )
+
+    def embedded(self, start: float, tokens: int) -> None:
+        """The encoder embedded texts of `tokens` tokens in all."""
+        end = self.now()
+        self.busy.append((start, end))
+        self._calls.append(
+            CallRecord(
+                role="encoder",
+                purpose="embed",
+                prompt=tokens,
+                cached=0,
+                output=0,
+                start_s=start - self._turn_start,
+                queue_s=0.0,
+                duration_s=end - start,
+                prompt_hash=None,
+                stop_reason=None,
+                attempts=1,
+            )
+        )
+
+    def end_turn(self, turn_index: int, user: str, reply: Reply) -> TurnRecord:
+        """Close the current turn and hand out its record."""
+        end = self.now()
+        done = reply.completion
+        ttft = done.first_token_at - self._turn_start
+        e2e = done.last_token_at - self._turn_start
+        output = done.tokens.output
+        record = TurnRecord(
+            turn_index=turn_index,
+            user=user,
+            reply=done.text,
+            served_by=reply.served_by,
+            stop_reason=done.stop_reason,
+            prompt_hash=done.prompt_hash,
+            tokens={
+                "prompt": done.tokens.prompt,
+                "cached": done.tokens.cached,
+                "output": output,
+            },
+            timing={
+                "ttft_s": ttft,
+                "tpot_s": (e2e - ttft) / (output - 1) if output > 1 else None,
+                "e2e_s": e2e,
+                "turn_s": end - self._turn_start,
+            },
+            spans=self._spans,
+            events=self._events,
+            calls=self._calls,
+        )
+        self._spans, self._events, self._calls = [], [], []
+        return record

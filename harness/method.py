@@ -1,0 +1,175 @@
+"""The interface every way of serving a session implements, and what it is given to do it with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Protocol, TypedDict
+
+from pydantic import BaseModel, ConfigDict
+
+from harness.session import Role, Session
+
+EventKind = Literal[
+    "mined",
+    "adapted",
+    "gate",
+    "switched",
+    "drift_check",
+    "rolled_back",
+    "summarized",
+    "truncated",
+    "compressed",
+    "routed",
+]
+StopReason = Literal["end_of_turn", "length"]
+
+
+class Message(TypedDict):
+    """One chat message; `role` is "system", "user" or "assistant"."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Counts from the engine: prompt ids sent, those served from a cache, ids generated."""
+
+    prompt: int
+    cached: int
+    output: int
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One answer of one model. Times are `time.perf_counter()` seconds on the harness's clock.
+
+    `first_token_at` is the first token with content. `kv_bytes_formula` and `kv_bytes_measured`
+    are the peak key-value memory of this request. `output_ids` include the stopping token, which
+    `text` does not show. `attempts` counts the tries that a remote engine needed.
+    """
+
+    role: Role
+    text: str
+    output_ids: tuple[int, ...]
+    tokens: Tokens
+    stop_reason: StopReason
+    prompt_hash: str
+    sent_at: float
+    started_at: float
+    first_token_at: float
+    last_token_at: float
+    kv_bytes_formula: int | None
+    kv_bytes_measured: int | None
+    attempts: int = 1
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A Method's answer to one user turn: the completion that the user sees."""
+
+    completion: Completion
+
+    @property
+    def text(self) -> str:
+        return self.completion.text
+
+    @property
+    def served_by(self) -> Role:
+        return self.completion.role
+
+
+class Model(Protocol):
+    """F or G as a Method sees it, for one session. Every call is timed and charged to the session."""
+
+    role: Role
+
+    async def generate(
+        self,
+        messages: Sequence[Message],
+        *,
+        max_new_tokens: int | None = None,
+        purpose: str = "reply",
+    ) -> Completion:
+        """Answer `messages` under the run's sampling settings (greedy by default).
+
+        `max_new_tokens` defaults to the run's. `purpose` labels the call in the record ("reply",
+        "summary", "probe", ...). Raises ContextOverflow, OutOfMemory.
+        """
+        ...
+
+    def count_tokens(self, messages: Sequence[Message]) -> int:
+        """Length in tokens of the prompt that `generate` would send."""
+        ...
+
+
+class Encoder(Protocol):
+    """The pair's sentence encoder."""
+
+    async def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        """Unit-length embeddings, one per text. Timed and charged to the session."""
+        ...
+
+
+class Engines(Protocol):
+    """What a Method may use in one session. The harness owns the clock and the meters behind it."""
+
+    F: Model
+    G: Model
+    encoder: Encoder
+    seed: int
+    """Derived from the run's seed and the session: the only source of randomness a Method uses."""
+
+    def span(self, name: str) -> AbstractContextManager[None]:
+        """Time a named part of the current turn's work; spans may nest and may hold engine calls."""
+        ...
+
+    def event(self, kind: EventKind, **data: Any) -> None:
+        """Note something the Method did in the current turn, with the numbers it was decided on."""
+        ...
+
+
+class Conversation(Protocol):
+    """A Method's state for one session."""
+
+    async def reply(self, user: str) -> Reply:
+        """Answer the next user turn."""
+        ...
+
+    async def close(self) -> None:
+        """Release whatever the session holds. Called once, also after an error."""
+        ...
+
+
+class Method(BaseModel):
+    """A way to serve a session. A subclass's fields are its arguments, validated by type.
+
+    Instances are immutable and hold no state of a session: that lives in the Conversation.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    summary: ClassVar[str] = ""
+
+    async def open(self, session: Session, engines: Engines) -> Conversation:
+        """Begin a session. `session` shows no turns: they arrive one by one through `reply`."""
+        raise NotImplementedError
+
+
+def chat(system: str | None, turns: Sequence[Message]) -> list[Message]:
+    """The messages of a conversation so far, its system prompt (if any) first."""
+    head: list[Message] = [{"role": "system", "content": system}] if system else []
+    return head + list(turns)
+
+
+def user(text: str) -> Message:
+    return {"role": "user", "content": text}
+
+
+def assistant(text: str) -> Message:
+    return {"role": "assistant", "content": text}
+
+
+Arguments = Mapping[str, Any]

@@ -1,0 +1,161 @@
+"""Profiles: TOML files that say what to run, and the command line's changes to them."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from harness.catalog import folder, summaries
+from harness.config_errors import describe
+from harness.engines.pairs import load_pair
+from harness.errors import UserError, nearest
+from harness.plan import build_method, build_task, canonical_args, canonical_task
+from harness.spec import MethodSpec, RunSpec
+
+MAX_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What the command line changes. None or empty: as the profile has it."""
+
+    methods: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()
+    limit: int | None = None
+    max_new_tokens: int | None = None
+    seed: int | None = None
+    concurrency: int | None = None
+    settings: tuple[str, ...] = ()
+
+
+def load_spec(profile: str, overrides: Overrides) -> tuple[RunSpec, str]:
+    """The run that a profile (by name or path) and the command line ask for, and its place.
+
+    Raises UserError naming the file and key of anything wrong.
+    """
+    place, data = _read(profile)
+    data.setdefault("profile", Path(place).stem if place.endswith(".toml") else profile)
+    for setting in overrides.settings:
+        _set(data, setting)
+    _apply(data, overrides, place)
+    pair = data.get("pair")
+    if not isinstance(pair, str):
+        raise UserError(f"{place}: pair", f"must be the name of a pair or a file, not {pair!r}")
+    data["pair"] = load_pair(pair)
+    try:
+        spec = RunSpec(**data)
+        methods = tuple(canonical_args(m, build_method(m, place)) for m in spec.methods)
+        tasks = tuple(canonical_task(t, build_task(t, place)) for t in spec.tasks)
+        return RunSpec(**{**dict(spec), "methods": methods, "tasks": tasks}), place
+    except ValidationError as error:
+        raise describe(error, RunSpec, place) from None
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML file as a dict. Raises UserError with the place of what cannot be read."""
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise UserError(path, f"is {size:,} bytes; a settings file has at most {MAX_BYTES:,}")
+        raw = path.read_bytes()
+    except IsADirectoryError:
+        raise UserError(path, "is a folder; give a TOML file") from None
+    except OSError as error:
+        raise UserError(path, f"cannot be read: {error.strerror}") from None
+    try:
+        return tomllib.loads(raw.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise UserError(f"{path}:{line}", "is not UTF-8; save it as UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(path, f"is not valid TOML: {error}") from None
+
+
+def parse_method(text: str) -> dict[str, Any]:
+    """`name` or `name:arg=value,...` of the command line, as a profile's table."""
+    if ".py:" in text:
+        head, _, tail = text.partition(".py:")
+        cls, _, arguments = tail.partition(":")
+        name = f"{head}.py:{cls}"
+    else:
+        name, _, arguments = text.partition(":")
+    args: dict[str, Any] = {}
+    for pair in filter(None, arguments.split(",")):
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise UserError("--methods", f"{text!r}: {pair!r} is not arg=value")
+        args[key.strip()] = _value(value)
+    return {"name": name, "args": args}
+
+
+def _read(profile: str) -> tuple[str, dict[str, Any]]:
+    known = summaries("profiles")
+    if profile in known:
+        text = (folder("profiles") / f"{profile}.toml").read_text("utf-8")
+        return f"profile {profile}", tomllib.loads(text)
+    path = Path(profile)
+    if not path.suffix and not path.exists():
+        raise UserError("profile", f"unknown profile {profile!r}; {nearest(profile, known)}")
+    return str(path), read_toml(path)
+
+
+def _apply(data: dict[str, Any], overrides: Overrides, place: str) -> None:
+    if overrides.methods:
+        data["methods"] = [_named(m, data.get("methods")) for m in overrides.methods]
+        ids = [MethodSpec(**m).id for m in data["methods"]]
+        if data.get("reference") not in ids:
+            data["reference"] = None
+    if overrides.tasks:
+        listed = {t.get("name"): t for t in _tables(data, "tasks", place)}
+        data["tasks"] = [listed.get(t, {"name": t}) for t in overrides.tasks]
+    if overrides.limit is not None:
+        data["tasks"] = [{**t, "limit": overrides.limit} for t in _tables(data, "tasks", place)]
+    if overrides.max_new_tokens is not None:
+        generation = {**data.get("generation", {}), "max_new_tokens": overrides.max_new_tokens}
+        data["generation"] = generation
+    if overrides.seed is not None:
+        data["seeds"] = [overrides.seed]
+    if overrides.concurrency is not None:
+        data["concurrency"] = overrides.concurrency
+
+
+def _named(text: str, listed: Any) -> dict[str, Any]:
+    """A method of the command line: one of the profile's own by label or id, else a new one."""
+    for table in listed if isinstance(listed, list) else ():
+        if isinstance(table, Mapping) and text == table.get("label"):
+            return dict(table)
+    return parse_method(text)
+
+
+def _tables(data: dict[str, Any], key: str, place: str) -> list[dict[str, Any]]:
+    tables = data.get(key)
+    if not isinstance(tables, list) or not all(isinstance(t, dict) for t in tables):
+        raise UserError(f"{place}: {key}", f"must be a list of tables: [[{key}]]")
+    return tables
+
+
+def _set(data: dict[str, Any], setting: str) -> None:
+    path, equals, text = setting.partition("=")
+    if not equals or not path.strip():
+        raise UserError("--set", f"{setting!r} is not key=value, e.g. generation.temperature=0.7")
+    *parents, last = path.strip().split(".")
+    table = data
+    for parent in parents:
+        step = table.setdefault(parent, {})
+        if not isinstance(step, dict):
+            raise UserError("--set", f"{path!r}: {parent!r} is not a table")
+        table = step
+    table[last] = _value(text)
+
+
+def _value(text: str) -> Any:
+    """A TOML value where the text is one, else the text itself."""
+    try:
+        return tomllib.loads(f"v = {text}")["v"]
+    except tomllib.TOMLDecodeError:
+        return text

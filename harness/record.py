@@ -1,0 +1,172 @@
+"""The on-disk types of a run folder, written down. `docs/run-folder.md` explains them to users.
+
+Times are seconds, sizes bytes, money US dollars. `None` means unknown, never zero.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NotRequired, TypedDict
+
+SCHEMA_VERSION = 1
+
+Outcome = Literal["scored", "unscored", "error", "skipped"]
+"""Of a session in `sessions.jsonl`: served to its end and measured (`scored`), failed (`error`),
+not attempted (`skipped`). Of a score in `scores.jsonl`: has a value (`scored`), has none for the
+`reason` given (`unscored`), or repeats the session's own `error` or `skipped`."""
+
+
+class TokensRecord(TypedDict):
+    """Of the reply's own completion, from the engine."""
+
+    prompt: int
+    cached: int
+    output: int
+
+
+class TimingRecord(TypedDict):
+    """On the harness's clock, from the user turn handed to the Method.
+
+    ttft_s: to the first token with content. e2e_s: to the reply's last token.
+    tpot_s: (e2e_s - ttft_s) / (output - 1), None for one token. turn_s: to the Method's return.
+    """
+
+    ttft_s: float
+    tpot_s: float | None
+    e2e_s: float
+    turn_s: float
+
+
+class SpanRecord(TypedDict):
+    """A named part of a turn; `start_s` from the turn's start."""
+
+    name: str
+    start_s: float
+    duration_s: float
+
+
+class EventRecord(TypedDict):
+    kind: str
+    at_s: float
+    data: dict[str, Any]
+
+
+class CallRecord(TypedDict):
+    """One engine call within a turn, the reply's own included. `role` is F, G or encoder."""
+
+    role: str
+    purpose: str
+    prompt: int
+    cached: int
+    output: int
+    start_s: float
+    queue_s: float
+    duration_s: float
+    prompt_hash: str | None
+    stop_reason: str | None
+    attempts: int
+
+
+class TurnRecord(TypedDict):
+    turn_index: int
+    user: str
+    reply: str
+    served_by: str
+    stop_reason: str
+    prompt_hash: str
+    tokens: TokensRecord
+    timing: TimingRecord
+    spans: list[SpanRecord]
+    events: list[EventRecord]
+    calls: list[CallRecord]
+
+
+class MemoryRecord(TypedDict):
+    """Peaks over the session. `weights`: of the models this session called, by role.
+
+    `kv_formula` and `kv_measured`: the largest key-value memory of one call, by the model's
+    formula and as the engine held it. `rss`: the whole process, every loaded model included.
+    """
+
+    weights: dict[str, int | None]
+    adapters: int | None
+    kv_formula: int | None
+    kv_measured: int | None
+    adaptation_peak: int | None
+    rss: int
+    cuda_peak: int | None
+
+
+class CostRecord(TypedDict):
+    """What the session cost. `busy_s`: time inside engine calls and spans, overlaps counted once.
+
+    `usd_tokens`: tokens at the pair's API prices. `usd_busy`: busy time at its hourly price.
+    `usd`: their sum; None when a price that is needed is unknown.
+    """
+
+    tokens: dict[str, TokensRecord]
+    busy_s: float
+    usd_tokens: float | None
+    usd_busy: float | None
+    usd: float | None
+
+
+class SessionRecord(TypedDict):
+    """One line of `sessions.jsonl`: a finished (method, task, session, seed)."""
+
+    schema: int
+    method: str
+    task: str
+    session_id: str
+    seed: int
+    outcome: Outcome
+    reason: str | None
+    turns: list[TurnRecord]
+    session_s: float | None
+    overhead_s: float | None
+    memory: MemoryRecord | None
+    cost: CostRecord | None
+    references: list[str | None] | None
+    gold: list[str | None] | None
+    metadata: dict[str, Any]
+    finished_at: str
+    wall_s: NotRequired[float]
+
+
+class ScoreRecord(TypedDict):
+    """One line of `scores.jsonl`: one scorer's verdict on one turn."""
+
+    method: str
+    task: str
+    session_id: str
+    seed: int
+    turn_index: int
+    scorer: str
+    outcome: Outcome
+    value: float | None
+    reason: str | None
+
+
+class Estimate(TypedDict):
+    """A mean with its uncertainty: percentile or BCa bounds of a session-cluster bootstrap."""
+
+    mean: float | None
+    n: int
+    low: float | None
+    high: float | None
+
+
+class Manifest(TypedDict):
+    """`manifest.json`, written before anything is served."""
+
+    schema: int
+    spec: dict[str, Any]
+    spec_hash: str
+    hash_recipe: int
+    harness_version: str
+    code_version: str | None
+    sessions: dict[str, list[str]]
+    sessions_hash: str
+    warmup: list[str]
+    hardware: dict[str, Any]
+    packages: dict[str, str]
+    created_at: str

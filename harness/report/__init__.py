@@ -1,0 +1,1 @@
+"""Summaries, tables and figures: pure functions of a run folder."""

@@ -1,0 +1,127 @@
+"""How figures look: fonts, colours, one colour and marker per method, files without a date."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's colours, told apart with every common colour blindness; yellow comes last, being
+# weak on white paper.
+_COLORS = ("#000000", "#E69F00", "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
+_LINES = ("-", "--", "-.", ":")
+_DPI = 200
+
+
+@dataclass(frozen=True)
+class Look:
+    """The colour, marker and line of one method, the same in every figure."""
+
+    color: str
+    marker: str
+    line: Any
+
+
+def looks(methods: Sequence[str]) -> dict[str, Look]:
+    """One look per method in the order of the spec; 40 methods stay distinct."""
+    return {
+        method: Look(
+            _COLORS[place % len(_COLORS)],
+            _MARKERS[place % len(_MARKERS)],
+            _LINES[place % len(_LINES)],
+        )
+        for place, method in enumerate(methods)
+    }
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """The settings of all figures; whoever draws outside of it keeps their own."""
+    import matplotlib
+
+    settings: dict[str, Any] = {
+        "font.family": "DejaVu Sans",
+        "font.size": 9,
+        "axes.titlesize": 10,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "grid.color": "#dddddd",
+        "grid.linewidth": 0.6,
+        "axes.axisbelow": True,
+        "legend.frameon": False,
+        "pdf.fonttype": 42,
+    }
+    with matplotlib.rc_context(settings):
+        yield
+
+
+def new_figure(columns: int, *, width: float = 4.2, height: float = 3.4) -> tuple[Figure, list[Axes]]:
+    """A figure of `columns` panels beside each other, drawn without a display."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(max(width * columns, 5.4), height + 0.7), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, columns, squeeze=False)
+    return figure, list(panels[0])
+
+
+def finish(figure: Figure, title: str, summary: Mapping[str, Any]) -> Figure:
+    """Title on top, the setting under the panels, one legend of all methods shown."""
+    figure.suptitle(title, fontsize=11, fontweight="bold")
+    shown: dict[str, Any] = {}
+    for axes in figure.axes:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            shown.setdefault(label, handle)
+    if shown:
+        figure.legend(
+            list(shown.values()), list(shown), loc="outside lower center", ncols=min(4, len(shown))
+        )
+    setting = (
+        f"pair {summary['pair']}, {summary['history']} history, concurrency "
+        f"{summary['concurrency']}, {sum(summary['sessions_asked'].values())} sessions, "
+        f"machine {summary['machine'] or 'unknown'}; bars and bands: 95 % interval"
+    )
+    figure.supxlabel(setting, fontsize=6.5, color="#555555")
+    return figure
+
+
+def nothing(axes: Axes, why: str) -> None:
+    """Say in the panel why it is empty."""
+    axes.text(0.5, 0.5, why, ha="center", va="center", transform=axes.transAxes, color="#555555")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.grid(visible=False)
+
+
+def whole_turns(axes: Axes) -> None:
+    """Ticks at whole turn indices, axis from 0."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.set_ylim(bottom=0)
+
+
+def save(figure: Figure, folder: Path, stem: str) -> list[Path]:
+    """Write PNG and PDF whole, without the date that would make equal figures differ."""
+    no_date: dict[str, dict[str, Any]] = {
+        "png": {"Software": None},
+        "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    }
+    written = []
+    for kind, metadata in no_date.items():
+        target = folder / f"{stem}.{kind}"
+        temporary = folder / f".{stem}.{os.getpid()}.{kind}"
+        figure.savefig(temporary, dpi=_DPI, format=kind, metadata=metadata)
+        temporary.replace(target)
+        written.append(target)
+    return written

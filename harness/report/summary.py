@@ -1,0 +1,176 @@
+"""`summary.json`: every mean of a run with its n, interval and outcome counts."""
+
+from __future__ import annotations
+
+from math import isinf
+from pathlib import Path
+from typing import Any
+
+from harness.report.metrics import METRICS, Metric, Values, read_scores, read_values
+from harness.report.read import ALL, Cell, RunData, attempt, read_run
+from harness.stats import (
+    LEVEL,
+    PERCENTILE_MINIMUM,
+    RESAMPLES,
+    SEED,
+    Attempt,
+    Key,
+    UnpairedSessions,
+    cluster_mean,
+    paired_difference,
+    paired_relative,
+    percentile,
+    require_same_sessions,
+)
+from harness.store import SUMMARY, write_json
+
+SUMMARY_SCHEMA = 1
+
+
+def summarize(run: Path) -> dict[str, Any]:
+    """Compute the summary of a scored run and write it to `summary.json`; docs/summary.md names it.
+
+    Raises UserError when the folder is no run or has no scores.
+    """
+    summary = build_summary(read_run(run))
+    write_summary(run, summary)
+    return summary
+
+
+def write_summary(run: Path, summary: dict[str, Any]) -> Path:
+    write_json(run / SUMMARY, summary)
+    return run / SUMMARY
+
+
+def build_summary(data: RunData) -> dict[str, Any]:
+    """The summary as JSON values, without NaN or infinity."""
+    spec = data.spec
+    return {
+        "schema": SUMMARY_SCHEMA,
+        "profile": spec["profile"],
+        "spec_hash": data.manifest["spec_hash"],
+        "pair": spec["pair"]["name"],
+        "machine": data.manifest["hardware"].get("machine_class"),
+        "history": spec["history"],
+        "concurrency": spec["concurrency"],
+        "seeds": list(spec["seeds"]),
+        "generation": spec["generation"],
+        "reference": data.reference,
+        "methods": data.methods,
+        "tasks": data.tasks,
+        "scorers": data.scorer_names,
+        "sessions_asked": {task: len(data.manifest["sessions"][task]) for task in data.tasks},
+        "bootstrap": {"level": LEVEL, "resamples": RESAMPLES, "seed": SEED},
+        "sessions": _session_counts(data),
+        "overhead_share": overhead_share(data),
+        "results": [
+            _result(data, task, method) for task in [*data.tasks, ALL] for method in data.methods
+        ],
+    }
+
+
+def overhead_share(data: RunData) -> float | None:
+    """Sum of overhead_s over sum of session_s, of the served sessions that know both."""
+    known = [
+        (s["overhead_s"], s["session_s"])
+        for s in data.sessions
+        if s["overhead_s"] is not None and s["session_s"] is not None
+    ]
+    total = sum(session for _, session in known)
+    return sum(overhead for overhead, _ in known) / total if total > 0 else None
+
+
+def _session_counts(data: RunData) -> dict[str, int]:
+    counts = _outcomes(data.of(ALL, method) for method in data.methods)
+    return {**counts, "missing": data.expected() - sum(counts.values())}
+
+
+def _outcomes(cells: Any) -> dict[str, int]:
+    outcomes = [session["outcome"] for cell in cells for session in cell.sessions]
+    return {name: outcomes.count(name) for name in ("scored", "unscored", "error", "skipped")}
+
+
+def _result(data: RunData, task: str, method: str) -> dict[str, Any]:
+    cell = data.of(task, method)
+    reference = data.of(task, data.reference) if data.reference is not None else None
+    names = data.scorer_names if task == ALL else list(data.scorers[task])
+    metrics: dict[str, Any] = {}
+    difference: dict[str, Any] = {}
+    for name in names:
+        values = read_scores(name, cell)
+        metrics[name] = _metric(values)
+        if reference is not None and method != data.reference:
+            theirs = read_scores(name, reference)
+            difference[name] = _difference(cell, reference, values, theirs)
+    for metric in METRICS:
+        values = read_values(metric, cell)
+        metrics[metric.name] = _metric(values) | _extras(metric, values, cell, data)
+        if reference is not None and method != data.reference:
+            theirs = read_values(metric, reference)
+            difference[metric.name] = _difference(cell, reference, values, theirs)
+    return {
+        "task": task,
+        "method": method,
+        "is_reference": method == data.reference,
+        "sessions": _outcomes([cell]),
+        "metrics": metrics,
+        "difference": difference or None,
+    }
+
+
+def _metric(values: Values) -> dict[str, Any]:
+    return {
+        **cluster_mean(values.known),
+        "clusters": len({key.cluster for key in values.known}),
+        "outcomes": {
+            "scored": len(values.known),
+            "unscored": values.unscored,
+            "error": values.error,
+            "skipped": values.skipped,
+        },
+    }
+
+
+def _extras(metric: Metric, values: Values, cell: Cell, data: RunData) -> dict[str, Any]:
+    """Percentiles for latencies, the largest value for memory."""
+    if metric.group == "memory":
+        return {"max": max(values.known.values(), default=None)}
+    if not metric.percentiles:
+        return {}
+    known = list(values.known.values())
+    failed = [attempt(s) for s in cell.sessions if s["outcome"] == "error"]
+    failures = sum(data.turns_of[a] for a in failed) if metric.level == "turn" else len(failed)
+    extras: dict[str, Any] = {f"p{p}": percentile(known, p) for p in PERCENTILE_MINIMUM}
+    extras["adj_n"] = len(known) + failures
+    extras["adj_failures"] = failures
+    for share in PERCENTILE_MINIMUM:
+        value = percentile(known, share, failures=failures)
+        extras[f"adj_p{share}"] = None if value is None or isinf(value) else value
+    return extras
+
+
+def _difference(ours: Cell, theirs: Cell, values: Values, reference: Values) -> dict[str, Any]:
+    """Method minus reference over the sessions that both served; refused for unequal sets."""
+    try:
+        require_same_sessions(map(attempt, ours.sessions), map(attempt, theirs.sessions))
+    except UnpairedSessions as error:
+        return _refused(str(error))
+    shared = _attempts(values.known) & _attempts(reference.known)
+    mine = {key: value for key, value in values.known.items() if key.attempt in shared}
+    other = {key: value for key, value in reference.known.items() if key.attempt in shared}
+    dropped = len(_attempts(values.known) ^ _attempts(reference.known))
+    return {
+        **paired_difference(mine, other),
+        "dropped_sessions": dropped,
+        "relative": paired_relative(mine, other),
+        "refused": None,
+    }
+
+
+def _refused(reason: str) -> dict[str, Any]:
+    none = {"mean": None, "n": 0, "low": None, "high": None}
+    return {**none, "dropped_sessions": 0, "relative": dict(none), "refused": reason}
+
+
+def _attempts(values: dict[Key, float]) -> set[Attempt]:
+    return {key.attempt for key in values}

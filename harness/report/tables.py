@@ -1,0 +1,138 @@
+"""The tables of a report, built from its summary alone; `main` is the one to look at first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from harness.report.table import Column, Table, Value
+from harness.report.tables_common import (
+    ERRORS,
+    INTERVAL_NOTE,
+    METHOD,
+    PAIRED_NOTE,
+    SERVED,
+    TASK,
+    Result,
+    overall_results,
+    refusals,
+    results,
+    scorer_column,
+    setting,
+)
+from harness.report.tables_quality import difference_table, quality_table, tokens_table
+from harness.report.tables_resources import (
+    MIB,
+    PER_THOUSAND,
+    cost_table,
+    latency_table,
+    memory_table,
+    percentile_table,
+)
+
+QUALITY_TABLES = ("quality", "quality_difference", "quality_tokens")
+"""The tables that two runs with the same replies share byte for byte."""
+
+
+def build_tables(summary: Mapping[str, Any]) -> list[Table]:
+    """Every table of the report, `main` first."""
+    return [
+        main_table(summary),
+        main_by_task_table(summary),
+        quality_table(summary),
+        difference_table(summary),
+        tokens_table(summary),
+        latency_table(summary),
+        percentile_table(summary),
+        memory_table(summary),
+        cost_table(summary),
+    ]
+
+
+def main_table(summary: Mapping[str, Any]) -> Table:
+    """One row per method over all tasks."""
+    return _main("main", "Results", overall_results(summary), summary, with_task=False)
+
+
+def main_by_task_table(summary: Mapping[str, Any]) -> Table:
+    """The main table's columns per task and method."""
+    rows = list(results(summary, overall=False))
+    return _main("main_by_task", "Results by task", rows, summary, with_task=True)
+
+
+def _main(
+    name: str, title: str, rows: list[Result], summary: Mapping[str, Any], *, with_task: bool
+) -> Table:
+    scorers = summary["scorers"]
+    ttft = "p50" if all(r.statistic("ttft_s", "p50") is not None for r in rows) else "mean"
+    kv = _kv_metric(rows)
+    source = "measured" if kv == "kv_measured_bytes" else "by formula"
+    columns = (
+        *((TASK,) if with_task else ()),
+        METHOD,
+        SERVED,
+        ERRORS,
+        *(scorer_column(scorer) for scorer in scorers),
+        Column("ttft", f"TTFT {ttft}", "s", ".3f"),
+        Column("e2e", "E2E", "s", ".2f"),
+        Column("tpot", "TPOT", "ms", ".1f"),
+        Column("session", "Session", "s", ".1f"),
+        Column("session_change", "Δ Session", "%", "+.1f"),
+        Column("f_tokens", "F", "tokens/session", ",.0f"),
+        Column("g_tokens", "G", "tokens/session", ",.0f"),
+        Column("kv", "Peak KV", "MiB", ",.1f"),
+        Column("weights", "Weights", "MiB", ",.0f"),
+        Column("usd", "Cost", "$/1,000 sessions", ",.3f"),
+    )
+    return Table(
+        name=name,
+        title=title,
+        caption=f"Means. {setting(summary)}",
+        columns=columns,
+        rows=tuple(_main_row(r, scorers, ttft, kv, with_task=with_task) for r in rows),
+        notes=(
+            "Similarity and ROUGE-L compare with the reference's reply at the same turn; the "
+            "reference's own are 1 by definition. Repetition: share of repeated 4-grams.",
+            f"Peak KV ({source}): mean over sessions of the largest call's key-value memory. "
+            "Weights: of the models that the method called.",
+            f"{INTERVAL_NOTE} Δ Session: change against the reference. {PAIRED_NOTE}",
+            f"{_overhead(summary)} Outcomes per mean: see the quality and latency tables.",
+            *refusals(summary),
+        ),
+    )
+
+
+def _main_row(
+    result: Result, scorers: Iterable[str], ttft: str, kv: str, *, with_task: bool
+) -> dict[str, Value]:
+    head = result.head
+    row: dict[str, Value] = {key: head[key] for key in ("method", "sessions", "errors")}
+    if with_task:
+        row["task"] = head["task"]
+    row |= {scorer: result.interval(scorer) for scorer in scorers}
+    return row | {
+        "ttft": result.statistic("ttft_s", ttft),
+        "e2e": result.mean("e2e_s"),
+        "tpot": result.mean("tpot_s", 1000),
+        "session": result.mean("session_s"),
+        "session_change": result.relative_percent("session_s"),
+        "f_tokens": result.mean("f_tokens"),
+        "g_tokens": result.mean("g_tokens"),
+        "kv": result.mean(kv, MIB),
+        "weights": result.mean("weights_bytes", MIB),
+        "usd": result.mean("usd", PER_THOUSAND),
+    }
+
+
+def _kv_metric(rows: Iterable[Result]) -> str:
+    """One source for the whole column: measured where every row knows it, else the formula."""
+    served = [row for row in rows if row.data["sessions"]["scored"]]
+    measured = all(row.mean("kv_measured_bytes") is not None for row in served)
+    return "kv_measured_bytes" if served and measured else "kv_formula_bytes"
+
+
+def _overhead(summary: Mapping[str, Any]) -> str:
+    share = summary["overhead_share"]
+    if share is None:
+        return "Harness overhead: unknown."
+    return f"Harness overhead: {share:.2%} of session time."

@@ -1,0 +1,130 @@
+"""What the tables share: finding results in a summary, turning estimates into cells, captions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from harness.report.read import ALL
+from harness.report.table import Column, Interval, Value
+
+TITLES: Mapping[str, tuple[str, str]] = {
+    "similarity": ("Similarity", ".3f"),
+    "exact_match": ("Exact match", ".3f"),
+    "rouge_l": ("ROUGE-L", ".3f"),
+    "repetition": ("Repetition", ".3f"),
+}
+"""Title and number format of the known scorers; another one is shown under its own name."""
+
+TASK = Column("task", "Task")
+METHOD = Column("method", "Method")
+SERVED = Column("sessions", "Sessions", "served", "d")
+ERRORS = Column("errors", "Errors", "sessions", "d")
+SKIPPED = Column("skipped", "Skipped", "sessions", "d")
+OUTCOMES = (SERVED, ERRORS, SKIPPED)
+
+INTERVAL_NOTE = (
+    "Brackets: 95 % interval of a session-cluster bootstrap; none where there is one session only "
+    "or all agree."
+)
+PAIRED_NOTE = (
+    "Differences are paired by task, session, seed and turn, over the sessions that both methods "
+    "served; the bootstrap draws whole sessions."
+)
+
+
+@dataclass(frozen=True)
+class Result:
+    """One (task, method) of a summary."""
+
+    data: dict[str, Any]
+
+    @property
+    def head(self) -> dict[str, Value]:
+        """Task, method (the reference is marked) and session outcomes."""
+        sessions = self.data["sessions"]
+        mark = " (reference)" if self.data["is_reference"] else ""
+        return {
+            "task": self.data["task"],
+            "method": self.data["method"] + mark,
+            "sessions": sessions["scored"],
+            "errors": sessions["error"],
+            "skipped": sessions["skipped"] + sessions["unscored"],
+        }
+
+    def metric(self, name: str) -> dict[str, Any] | None:
+        """The entry of a metric, or None where the task has no such scorer."""
+        found: dict[str, Any] | None = self.data["metrics"].get(name)
+        return found
+
+    def mean(self, name: str, scale: float = 1) -> Value:
+        return self.statistic(name, "mean", scale)
+
+    def statistic(self, name: str, which: str, scale: float = 1) -> Value:
+        """`mean`, `n`, `max`, `p50`, ... of a metric times `scale`; None where unknown."""
+        metric = self.metric(name)
+        value = None if metric is None else metric[which]
+        return None if value is None else value * scale
+
+    def interval(self, name: str, scale: float = 1) -> Value:
+        return _interval(self.metric(name), scale)
+
+    def difference(self, name: str, scale: float = 1) -> Value:
+        return _interval((self.data["difference"] or {}).get(name), scale)
+
+    def relative_percent(self, name: str) -> Value:
+        difference = (self.data["difference"] or {}).get(name)
+        return _interval(difference and difference["relative"], 100)
+
+
+def results(summary: Mapping[str, Any], *, overall: bool = True) -> Iterator[Result]:
+    """The results by task in the order of the spec, those over all tasks last.
+
+    The overall rows are left out where there is one task, whose rows they would repeat.
+    """
+    for data in summary["results"]:
+        if data["task"] != ALL or (overall and len(summary["tasks"]) > 1):
+            yield Result(data)
+
+
+def overall_results(summary: Mapping[str, Any]) -> list[Result]:
+    return [Result(data) for data in summary["results"] if data["task"] == ALL]
+
+
+def scorer_column(name: str) -> Column:
+    title, spec = TITLES.get(name, (name, ".3f"))
+    return Column(name, title, "", spec)
+
+
+def setting(summary: Mapping[str, Any]) -> str:
+    """The sentence of every caption that says what the numbers were measured on."""
+    asked = sum(summary["sessions_asked"].values())
+    seeds = ", ".join(str(seed) for seed in summary["seeds"])
+    reference = summary["reference"] or "none"
+    tasks = len(summary["tasks"])
+    return (
+        f"Pair {summary['pair']}, {summary['history']} history, concurrency "
+        f"{summary['concurrency']}, seeds {seeds}, n = {asked} sessions of {tasks} "
+        f"{'task' if tasks == 1 else 'tasks'} per method and seed, machine "
+        f"{summary['machine'] or 'unknown'}, reference {reference}."
+    )
+
+
+def refusals(summary: Mapping[str, Any]) -> list[str]:
+    """A note per method whose differences were refused, so that a dash is explained."""
+    notes = []
+    for result in overall_results(summary):
+        reasons = {d["refused"] for d in (result.data["difference"] or {}).values() if d["refused"]}
+        notes += [f"No difference for {result.data['method']}: {why}." for why in sorted(reasons)]
+    missing = summary["sessions"]["missing"]
+    if missing:
+        notes.append(f"The run is not finished: {missing} sessions are missing.")
+    return notes
+
+
+def _interval(estimate: Any, scale: float) -> Value:
+    if not estimate or estimate["mean"] is None:
+        return None
+    low, high = (None if estimate[b] is None else estimate[b] * scale for b in ("low", "high"))
+    return Interval(estimate["mean"] * scale, low, high)

@@ -1,0 +1,137 @@
+"""A run as one frozen value: what is served, by which methods, under which settings.
+
+Two runs with the same hash asked the same question. The hash recipe is versioned: a new field or a
+new meaning takes a new version, so that old runs are never silently taken for new ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from harness.engines.pairs import PairSpec
+
+HASH_RECIPE = 1
+
+
+class Strict(BaseModel):
+    """Frozen, and refuses keys it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class MethodSpec(Strict):
+    """One method of a run. `args` hold only what differs from its defaults."""
+
+    name: str = Field(min_length=1)
+    label: str | None = Field(default=None, pattern=r"^[\w.,:=+-]{1,60}$")
+    args: dict[str, Any] = {}
+
+    @property
+    def id(self) -> str:
+        """How records and tables call it: the label, or the name with its arguments."""
+        if self.label:
+            return self.label
+        if not self.args:
+            return self.name
+        return f"{self.name}:" + ",".join(f"{k}={v}" for k, v in sorted(self.args.items()))
+
+
+class TaskSpec(Strict):
+    """One task of a run. `limit`: the first so many sessions. `scorers`: None means the task's own."""
+
+    name: str = Field(min_length=1)
+    args: dict[str, Any] = {}
+    limit: int | None = Field(default=None, ge=1)
+    max_turns: int | None = Field(default=None, ge=1)
+    scorers: tuple[str, ...] | None = None
+
+
+class GenerationSpec(Strict):
+    """How replies are drawn. Temperature 0 is greedy."""
+
+    max_new_tokens: int = Field(default=128, ge=1, le=32768)
+    temperature: float = Field(default=0.0, ge=0.0, le=5.0)
+    top_p: float = Field(default=1.0, gt=0.0, le=1.0)
+
+
+class RunSpec(Strict):
+    """Everything that decides what a run measures.
+
+    `reference` names the method that others are compared with, by id. `history` is whose replies
+    make the history. `concurrency` is how many sessions are served at once; 1 is for latency.
+    `batch_size` bounds how many waiting requests an engine takes at a time.
+    """
+
+    profile: str = Field(pattern=r"^[\w.-]{1,60}$")
+    summary: str = ""
+    pair: PairSpec
+    methods: tuple[MethodSpec, ...] = Field(min_length=1)
+    tasks: tuple[TaskSpec, ...] = Field(min_length=1)
+    reference: str | None = None
+    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+    generation: GenerationSpec = GenerationSpec()
+    history: Literal["live"] = "live"
+    concurrency: int = Field(default=1, ge=1, le=4096)
+    batch_size: int = Field(default=16, ge=1, le=4096)
+    warmup: bool = True
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct_seeds(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(seeds)) != len(seeds):
+            raise ValueError("seeds repeat; give each once")
+        return seeds
+
+    @model_validator(mode="after")
+    def _distinct_names(self) -> RunSpec:
+        for what, names in (
+            ("methods", [m.id for m in self.methods]),
+            ("tasks", [t.name for t in self.tasks]),
+        ):
+            twice = sorted({n for n in names if names.count(n) > 1})
+            if twice:
+                raise ValueError(f"{what} repeat: {', '.join(twice)}; give each once, or a label")
+        if self.reference is not None and self.reference not in [m.id for m in self.methods]:
+            raise ValueError(f"reference {self.reference!r} is not among the methods")
+        return self
+
+    def canonical(self) -> dict[str, Any]:
+        """The spec as JSON values, as the manifest stores it."""
+        data: dict[str, Any] = self.model_dump(mode="json")
+        for stored, method in zip(data["methods"], self.methods, strict=True):
+            stored["id"] = method.id
+        return data
+
+    def hash(self) -> str:
+        """SHA-256 over the hash recipe's version and the canonical spec without its prose."""
+        return spec_hash(self.canonical())
+
+
+def spec_hash(canonical: Mapping[str, Any]) -> str:
+    """The hash of a canonical spec, e.g. of one read back from a manifest."""
+    content = {k: v for k, v in canonical.items() if k != "summary"}
+    content["pair"] = {k: v for k, v in content["pair"].items() if k != "summary"}
+    text = json.dumps(
+        {"recipe": HASH_RECIPE, "spec": content},
+        sort_keys=True,
+        separators=(",", ":"),
+        ensure_ascii=True,
+    )
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def differences(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Dotted paths at which two canonical specs differ, with both values."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted(old.keys() | new.keys()):
+            yield from differences(old.get(key), new.get(key), f"{path}.{key}" if path else key)
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for index, (a, b) in enumerate(zip(old, new, strict=True)):
+            yield from differences(a, b, f"{path}[{index}]")
+    elif old != new:
+        yield path, old, new

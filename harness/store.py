@@ -1,0 +1,185 @@
+"""The run folder: a manifest first, then one fsynced line per finished session.
+
+Killed at any moment, the folder loses at most the sessions in flight: a torn last line is cut off
+when the run resumes, and the sessions it lacks are served again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, NamedTuple, cast
+
+from harness.errors import UserError
+from harness.record import Manifest, SessionRecord
+from harness.spec import differences
+
+MANIFEST = "manifest.json"
+SESSIONS = "sessions.jsonl"
+SCORES = "scores.jsonl"
+SUMMARY = "summary.json"
+ERRORS = "errors"
+LOCK = ".lock"
+
+
+class UnitKey(NamedTuple):
+    """What one line of `sessions.jsonl` is about; no two finished lines share it."""
+
+    method: str
+    task: str
+    session_id: str
+    seed: int
+
+
+class Store:
+    """Write access to a run folder, held by one process at a time.
+
+    Opening it creates the folder and its manifest, or checks that the manifest there asks the same
+    question. Raises UserError when it does not, or when another process holds the folder.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self.folder = folder
+        self._manifest = manifest
+        self._out: IO[str] | None = None
+
+    def __enter__(self) -> Store:
+        from filelock import FileLock, Timeout
+
+        if (self.folder / MANIFEST).exists():
+            check_same_run(self.folder, self._manifest)
+        elif self.folder.exists() and any(p.name != LOCK for p in self.folder.iterdir()):
+            raise UserError(self.folder, "is not empty and holds no run; choose another --out")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(self.folder / LOCK)
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise UserError(self.folder, "another process is running here; wait for it") from None
+        if not (self.folder / MANIFEST).exists():
+            write_json(self.folder / MANIFEST, self._manifest)
+        cut_torn_line(self.folder / SESSIONS)
+        self._out = (self.folder / SESSIONS).open("a", encoding="utf-8")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._out is not None:
+            self._out.close()
+        self._lock.release()
+
+    def finished(self) -> set[UnitKey]:
+        """Keys of the sessions that need not be served again."""
+        return {key_of(r) for r in read_sessions(self.folder)}
+
+    def append(self, record: SessionRecord) -> None:
+        """Add a finished session; on disk when this returns."""
+        if self._out is None:
+            raise RuntimeError("the store is not open")
+        self._out.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+        self._out.flush()
+        os.fsync(self._out.fileno())
+
+    def write_traceback(self, key: UnitKey, text: str) -> Path:
+        """Keep a failed session's traceback beside the records; returns the file."""
+        import hashlib
+
+        name = hashlib.sha256(repr(key).encode()).hexdigest()[:16] + ".txt"
+        path = self.folder / ERRORS / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"{key}\n\n{text}", "utf-8")
+        return path
+
+    def forget_errors(self) -> int:
+        """Drop the error records, so that their sessions are served again; returns how many."""
+        records = list(read_sessions(self.folder))
+        kept = [r for r in records if r["outcome"] != "error"]
+        if self._out is not None:
+            self._out.close()
+        lines = (json.dumps(r, ensure_ascii=False, allow_nan=False) + "\n" for r in kept)
+        write_text_atomically(self.folder / SESSIONS, "".join(lines))
+        self._out = (self.folder / SESSIONS).open("a", encoding="utf-8")
+        return len(records) - len(kept)
+
+
+def key_of(record: SessionRecord) -> UnitKey:
+    return UnitKey(record["method"], record["task"], record["session_id"], record["seed"])
+
+
+def check_same_run(folder: Path, manifest: Manifest) -> None:
+    """Raise UserError that prints the differing fields unless `folder` holds this very run."""
+    old = read_manifest(folder)
+    changed = list(differences(old["spec"], manifest["spec"]))
+    if old["sessions_hash"] != manifest["sessions_hash"]:
+        changed.append(("sessions_hash", old["sessions_hash"][:12], manifest["sessions_hash"][:12]))
+    prose = ("summary", "pair.summary")
+    changed = [c for c in changed if c[0] not in prose]
+    if old["hash_recipe"] != manifest["hash_recipe"]:
+        changed.append(("hash_recipe", old["hash_recipe"], manifest["hash_recipe"]))
+    if changed:
+        fields = "; ".join(f"{path}: {a!r} there, {b!r} here" for path, a, b in changed)
+        raise UserError(folder, f"holds another run ({fields}); choose another --out")
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a run folder. Raises UserError when there is none or it is damaged."""
+    path = folder / MANIFEST
+    try:
+        return cast(Manifest, json.loads(path.read_text("utf-8")))
+    except FileNotFoundError:
+        raise UserError(folder, f"is not a run folder: it has no {MANIFEST}") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(path, f"is damaged: {error}") from None
+
+
+def read_sessions(folder: Path) -> Iterator[SessionRecord]:
+    """The finished sessions of a run, in the order they finished; a torn last line is left out."""
+    for record in _read_lines(folder / SESSIONS):
+        yield cast(SessionRecord, record)
+
+
+def _read_lines(path: Path) -> Iterator[Any]:
+    if not path.exists():
+        return
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                yield json.loads(line)
+            except ValueError as error:
+                raise UserError(f"{path}:{number}", f"is damaged: {error}") from None
+
+
+def cut_torn_line(path: Path) -> None:
+    """Remove what follows the last newline of `path`: a line that a crash left unfinished."""
+    if not path.exists():
+        return
+    data = path.read_bytes()
+    end = data.rfind(b"\n") + 1
+    if end != len(data):
+        with path.open("r+b") as file:
+            file.truncate(end)
+            os.fsync(file.fileno())
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write JSON so that readers see the old file or the new one, never a part."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    write_text_atomically(path, text + "\n")
+
+
+def write_text_atomically(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("w", encoding="utf-8", newline="\n") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

@@ -1,0 +1,1 @@
+"""The SOMA pipeline: soft-prompt mining, localization, gate, drift and rollback."""

@@ -1,0 +1,66 @@
+"""The bill, computed by hand."""
+
+from __future__ import annotations
+
+import datetime
+
+import pytest
+
+from harness.engines.pairs import Prices, TokenPrices
+from harness.measure.cost import session_cost
+from harness.record import CallRecord
+
+
+def call(role: str, prompt: int, cached: int, output: int) -> CallRecord:
+    return {
+        "role": role,
+        "purpose": "reply",
+        "prompt": prompt,
+        "cached": cached,
+        "output": output,
+        "start_s": 0,
+        "queue_s": 0,
+        "duration_s": 1,
+        "prompt_hash": None,
+        "stop_reason": None,
+        "attempts": 1,
+    }
+
+
+def prices(**values: object) -> Prices:
+    return Prices(date=datetime.date(2026, 1, 1), source="test", **values)
+
+
+def test_busy_time_alone() -> None:
+    cost = session_cost([call("F", 10, 0, 5)], 1800.0, prices(usd_per_hour=2.0))
+    assert cost["usd"] == cost["usd_busy"] == 1.0
+    assert cost["usd_tokens"] is None
+
+
+def test_cached_tokens_have_their_own_price() -> None:
+    api = TokenPrices(input=2.0, cached_input=1.0, output=10.0)
+    cost = session_cost([call("F", 1_000_000, 400_000, 100_000)], 9.0, prices(F=api))
+    assert cost["usd"] == pytest.approx(0.6 * 2 + 0.4 * 1 + 0.1 * 10)
+
+
+def test_token_and_time_prices_add_up_over_roles() -> None:
+    api = TokenPrices(input=1.0, output=1.0)
+    calls = [call("F", 500_000, 0, 0), call("G", 7, 0, 7), call("F", 0, 0, 500_000)]
+    cost = session_cost(calls, 3600.0, prices(F=api, usd_per_hour=0.25))
+    assert cost["usd"] == pytest.approx(1.25)
+    assert cost["tokens"]["F"] == {"prompt": 500_000, "cached": 0, "output": 500_000}
+    assert cost["tokens"]["G"] == {"prompt": 7, "cached": 0, "output": 7}
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        None,
+        prices(),
+        prices(F=TokenPrices(input=1.0)),
+        prices(F=TokenPrices(input=1.0, output=1.0)),
+    ],
+    ids=["no table", "empty table", "no output price", "no cached price"],
+)
+def test_an_unknown_price_is_null_and_never_zero(table: Prices | None) -> None:
+    assert session_cost([call("F", 10, 5, 5)], 5.0, table)["usd"] is None

@@ -1,0 +1,91 @@
+"""A run as a value: hashed stably, overridden from the command line, compared by field."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.catalog import summaries
+from harness.profile import Overrides, load_spec, parse_method
+from harness.spec import MethodSpec, RunSpec, differences, spec_hash
+
+
+def smoke(**changes: object) -> RunSpec:
+    return load_spec("smoke", Overrides(**changes))[0]
+
+
+@pytest.mark.parametrize("profile", sorted(summaries("profiles")))
+def test_every_profile_is_valid_and_says_what_it_is(profile: str) -> None:
+    spec, _ = load_spec(profile, Overrides())
+    assert spec.profile == profile
+    assert spec.summary
+    assert all(t.scorers for t in spec.tasks)
+
+
+def test_hash_is_the_same_in_every_process_and_reads_back_from_its_json() -> None:
+    import json
+
+    spec = smoke()
+    stored = json.loads(json.dumps(spec.canonical()))
+    assert spec_hash(stored) == spec.hash() == smoke().hash()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 1},
+        {"limit": 2},
+        {"max_new_tokens": 9},
+        {"concurrency": 2},
+        {"methods": ("original",)},
+        {"tasks": ("maths",)},
+        {"settings": ("generation.temperature=0.5",)},
+        {"settings": ("pair=qwen3",)},
+    ],
+    ids=str,
+)
+def test_whatever_changes_the_question_changes_the_hash(change: dict[str, object]) -> None:
+    assert smoke(**change).hash() != smoke().hash()
+
+
+def test_prose_does_not_change_the_hash() -> None:
+    assert smoke(settings=('summary="other words"',)).hash() == smoke().hash()
+
+
+def test_arguments_are_stored_as_the_method_understood_them() -> None:
+    texts = ("truncation:last_turns=3,serve=G", "truncation:serve=G,last_turns=3")
+    ids = {smoke(methods=(t,)).methods[0].id for t in texts}
+    assert ids == {"truncation:last_turns=3,serve=G"}
+    spec = smoke(methods=("summarization:every=3",))
+    assert spec.methods[0].id == "summarization"  # three is the default
+
+
+def test_a_reference_that_is_not_run_is_dropped() -> None:
+    assert smoke(methods=("surrogate",)).reference is None
+    assert smoke(methods=("original", "surrogate")).reference == "original"
+
+
+def test_methods_of_the_profile_are_found_by_label() -> None:
+    spec, _ = load_spec("demo", Overrides(methods=("original", "truncation-2")))
+    assert [m.id for m in spec.methods] == ["original", "truncation-2"]
+    assert spec.methods[1].args == {"last_turns": 2}
+
+
+def test_method_ids_sort_their_arguments() -> None:
+    assert MethodSpec(name="m", args={"b": 1, "a": "x"}).id == "m:a=x,b=1"
+    assert MethodSpec(name="m", label="mine", args={"b": 1}).id == "mine"
+
+
+def test_command_line_methods() -> None:
+    assert parse_method("m") == {"name": "m", "args": {}}
+    assert parse_method("m:a=1,b=x,c=true") == {"name": "m", "args": {"a": 1, "b": "x", "c": True}}
+    assert parse_method("d/f.py:Name:a=1") == {"name": "d/f.py:Name", "args": {"a": 1}}
+
+
+def test_differences_name_the_dotted_path() -> None:
+    old = {"a": {"b": 1, "c": [1, 2]}, "d": [1]}
+    new = {"a": {"b": 2, "c": [1, 3]}, "d": [1, 2], "e": None}
+    assert list(differences(old, new)) == [
+        ("a.b", 1, 2),
+        ("a.c[1]", 2, 3),
+        ("d", [1], [1, 2]),
+    ]

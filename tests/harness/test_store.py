@@ -1,0 +1,122 @@
+"""The run folder: durable, resumable, and never another run's."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from harness.errors import UserError
+from harness.record import Manifest, SessionRecord
+from harness.store import (
+    SESSIONS,
+    Store,
+    UnitKey,
+    key_of,
+    read_manifest,
+    read_sessions,
+    write_text_atomically,
+)
+
+
+def manifest(**spec: Any) -> Manifest:
+    return cast(
+        Manifest,
+        {"spec": {"profile": "x", **spec}, "sessions_hash": "h", "hash_recipe": 1},
+    )
+
+
+def record(session_id: str, outcome: str = "scored") -> SessionRecord:
+    return cast(
+        SessionRecord,
+        {"method": "m", "task": "t", "session_id": session_id, "seed": 0, "outcome": outcome},
+    )
+
+
+def test_what_was_appended_is_read_back_in_order(tmp_path: Path) -> None:
+    with Store(tmp_path / "run", manifest()) as store:
+        for name in ("b", "a", "ü \u2028"):
+            store.append(record(name))
+        assert store.finished() == {UnitKey("m", "t", n, 0) for n in ("b", "a", "ü \u2028")}
+    assert [r["session_id"] for r in read_sessions(tmp_path / "run")] == ["b", "a", "ü \u2028"]
+
+
+def test_manifest_is_there_before_any_session(tmp_path: Path) -> None:
+    with Store(tmp_path / "run", manifest(seeds=[1])):
+        assert read_manifest(tmp_path / "run")["spec"]["seeds"] == [1]
+
+
+@pytest.mark.parametrize("torn", ['{"method": "m"', "{", '{"a": 1}', "\u00e9"])
+def test_torn_last_line_is_cut_and_the_rest_kept(tmp_path: Path, torn: str) -> None:
+    with Store(tmp_path / "run", manifest()) as store:
+        store.append(record("a"))
+    with (tmp_path / "run" / SESSIONS).open("ab") as file:
+        file.write(torn.encode()[:-1] if torn == "\u00e9" else torn.encode())
+    assert [r["session_id"] for r in read_sessions(tmp_path / "run")] == ["a"]
+    with Store(tmp_path / "run", manifest()) as store:
+        store.append(record("b"))
+    assert [r["session_id"] for r in read_sessions(tmp_path / "run")] == ["a", "b"]
+
+
+def test_damage_before_the_last_line_is_an_error_with_its_line(tmp_path: Path) -> None:
+    with Store(tmp_path / "run", manifest()) as store:
+        store.append(record("a"))
+    path = tmp_path / "run" / SESSIONS
+    path.write_text("not json\n" + path.read_text("utf-8"), "utf-8")
+    with pytest.raises(UserError, match=r"sessions\.jsonl:1: is damaged"):
+        list(read_sessions(tmp_path / "run"))
+
+
+def test_another_run_is_refused_and_the_differing_fields_named(tmp_path: Path) -> None:
+    with Store(tmp_path / "run", manifest(generation={"temperature": 0.0}, seeds=[0])):
+        pass
+    with (
+        pytest.raises(UserError, match=r"generation\.temperature: 0\.0 there, 0\.7 here"),
+        Store(tmp_path / "run", manifest(generation={"temperature": 0.7}, seeds=[0])),
+    ):
+        pass
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("precious")
+    with pytest.raises(UserError, match="holds no run"), Store(tmp_path, manifest()):
+        pass
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["thesis.txt"]
+
+
+def test_two_writers_never_share_a_folder(tmp_path: Path) -> None:
+    with (
+        Store(tmp_path / "run", manifest()),
+        pytest.raises(UserError, match="another process"),
+        Store(tmp_path / "run", manifest()),
+    ):
+        pass
+
+
+def test_forgetting_errors_keeps_everything_else(tmp_path: Path) -> None:
+    with Store(tmp_path / "run", manifest()) as store:
+        for name, outcome in (("a", "scored"), ("b", "error"), ("c", "skipped"), ("d", "error")):
+            store.append(record(name, outcome))
+        assert store.forget_errors() == 2
+        store.append(record("b"))
+    assert [r["session_id"] for r in read_sessions(tmp_path / "run")] == ["a", "c", "b"]
+
+
+def test_records_with_nan_are_refused_rather_than_stored(tmp_path: Path) -> None:
+    bad = {**record("a"), "session_s": float("nan")}
+    with Store(tmp_path / "run", manifest()) as store, pytest.raises(ValueError, match="JSON"):
+        store.append(cast(SessionRecord, bad))
+    assert list(read_sessions(tmp_path / "run")) == []
+
+
+def test_atomic_write_leaves_no_temporary_file(tmp_path: Path) -> None:
+    write_text_atomically(tmp_path / "a.json", json.dumps({"x": 1}))
+    write_text_atomically(tmp_path / "a.json", json.dumps({"x": 2}))
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+    assert json.loads((tmp_path / "a.json").read_text()) == {"x": 2}
+
+
+def test_key_of_names_the_unit() -> None:
+    assert key_of(record("a")) == UnitKey("m", "t", "a", 0)

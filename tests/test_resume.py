@@ -1,0 +1,71 @@
+"""Killed at random moments and resumed, a run ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+WORDS = ("run", "smoke", "--offline", "--max-new-tokens", "6", "--set", "warmup=false")
+FOLDERS = 4
+KILLS_PER_FOLDER = 5
+
+
+def quality_tables(run: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in sorted((run / "tables").glob("quality*"))}
+
+
+def finish(start: Start, folder: Path) -> str:
+    process = start(*WORDS, "--out", "run", cwd=folder)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, out + err
+    return err
+
+
+def test_kill_9_at_twenty_random_moments(tmp_path: Path, bench_process: Start) -> None:
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    begin = time.monotonic()
+    finish(bench_process, whole)
+    duration = time.monotonic() - begin
+    expected = quality_tables(whole / "run")
+    assert expected
+
+    moments = random.Random(20)
+    for number in range(FOLDERS):
+        folder = tmp_path / f"killed-{number}"
+        folder.mkdir()
+        for _ in range(KILLS_PER_FOLDER):
+            process = bench_process(*WORDS, "--out", "run", cwd=folder)
+            time.sleep(moments.uniform(0.2, duration))
+            process.kill()
+            process.communicate()
+        finish(bench_process, folder)
+        run = folder / "run"
+        assert quality_tables(run) == expected
+        keys = [
+            (r["method"], r["task"], r["session_id"], r["seed"])
+            for r in map(json.loads, (run / "sessions.jsonl").open(encoding="utf-8"))
+        ]
+        assert len(keys) == len(set(keys)) == 4
+
+
+def test_a_finished_run_resumes_at_once_and_says_so(
+    smoke_run: Path, bench_process: Start
+) -> None:
+    before = {p: p.stat().st_mtime_ns for p in smoke_run.rglob("*") if p.is_file()}
+    process = bench_process("run", "smoke", "--offline", "--out", "run", cwd=smoke_run.parent)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert "all 4 sessions were finished before" in err
+    assert "up to date" in err
+    assert "original" in out
+    after = {p: p.stat().st_mtime_ns for p in smoke_run.rglob("*") if p.is_file()}
+    assert {p.name for p in before} == {p.name for p in after}
+    changed = {p.name for p in before if p.name != ".lock" and before[p] != after[p]}
+    assert changed == set()

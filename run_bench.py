@@ -45,16 +45,44 @@ def cli(ctx: click.Context) -> None:
 
 @cli.command()
 @click.argument("profile")
-@click.option("--out", type=click.Path(path_type=Path), help="Run folder  [default: results/local/<profile>-<hash>]")
-@click.option("--methods", "-m", multiple=True, metavar="NAME[:ARG=VALUE,...]", help="Only these methods. Repeat the option, or separate plain names with spaces in quotes.")
-@click.option("--tasks", "-t", multiple=True, metavar="NAME", help="Only these tasks. Repeatable.")
-@click.option("--limit", type=click.IntRange(min=1), help="The first so many sessions of each task.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Run folder  [default: results/local/<profile>-<hash>]",
+)
+@click.option(
+    "--methods",
+    "-m",
+    multiple=True,
+    metavar="NAME[:ARG=VALUE,...][,NAME...]",
+    help="Only these methods.",
+)
+@click.option("--tasks", "-t", multiple=True, metavar="NAME[,NAME...]", help="Only these tasks.")
+@click.option(
+    "--limit", type=click.IntRange(min=1), help="The first so many sessions of each task."
+)
 @click.option("--max-new-tokens", type=click.IntRange(min=1), help="Longest reply in tokens.")
 @click.option("--seed", type=int, help="Run under this one seed.")
-@click.option("--concurrency", type=click.IntRange(min=1), help="Sessions served at once; 1 is for latency.")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any other setting of the profile, e.g. --set generation.temperature=0.7")
-@click.option("--max-errors", type=click.IntRange(min=0), default=10, show_default=True, help="Stop when more sessions fail.")
-@click.option("--retry-errors", is_flag=True, help="Serve again the sessions that failed in an earlier start.")
+@click.option(
+    "--concurrency", type=click.IntRange(min=1), help="Sessions served at once; 1 is for latency."
+)
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Any other setting of the profile, e.g. --set generation.temperature=0.7",
+)
+@click.option(
+    "--max-errors",
+    type=click.IntRange(min=0),
+    default=10,
+    show_default=True,
+    help="Stop when more sessions fail.",
+)
+@click.option(
+    "--retry-errors", is_flag=True, help="Serve again the sessions that failed in an earlier start."
+)
 @click.option("--offline", is_flag=True, help="Never touch the network.")
 def run(profile: str, methods: tuple[str, ...], tasks: tuple[str, ...], **options: Any) -> None:
     """Serve PROFILE (a name or a TOML file), score it and report it.
@@ -63,10 +91,11 @@ def run(profile: str, methods: tuple[str, ...], tasks: tuple[str, ...], **option
     failed, 2 a mistake in what was given, 3 stopped by --max-errors.
     """
     from harness.commands.run import run_profile
+    from harness.profile import split_methods
 
-    words = tuple(w for text in methods for w in text.split())
+    chosen = tuple(m for text in methods for m in split_methods(text))
     names = tuple(w for text in tasks for w in text.replace(",", " ").split())
-    sys.exit(run_profile(profile, methods=words, tasks=names, **options))
+    sys.exit(run_profile(profile, methods=chosen, tasks=names, **options))
 
 
 @cli.command()
@@ -100,7 +129,9 @@ def show(folder: Path, session: str, seed: int | None) -> None:
 
 @cli.command(name="list")
 @click.argument("kind", type=click.Choice(["methods", "tasks", "pairs", "profiles", "scorers"]))
-@click.option("--json", "as_json", is_flag=True, help="A JSON list of objects with name and summary.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="A JSON list of objects with name and summary."
+)
 def list_(kind: str, as_json: bool) -> None:
     """What there is of a KIND."""
     from harness.commands.list import list_kind

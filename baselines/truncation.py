@@ -57,7 +57,7 @@ class _Truncated:
         self._turns.clear()
 
     def _fitting(self, query: Message) -> int:
-        """How many of the latest turns may stay. The current message is sent even if over budget."""
+        """How many of the latest turns may stay; the current message is sent in any case."""
         kept = len(self._turns)
         if self._limits.last_turns is not None:
             kept = min(kept, self._limits.last_turns)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol, TypedDict
@@ -82,9 +82,10 @@ class Reply:
 
 
 class Model(Protocol):
-    """F or G as a Method sees it, for one session. Every call is timed and charged to the session."""
+    """F or G as a Method sees it in one session. Every call is timed and charged."""
 
-    role: Role
+    @property
+    def role(self) -> Role: ...
 
     async def generate(
         self,
@@ -116,14 +117,22 @@ class Encoder(Protocol):
 class Engines(Protocol):
     """What a Method may use in one session. The harness owns the clock and the meters behind it."""
 
-    F: Model
-    G: Model
-    encoder: Encoder
-    seed: int
-    """Derived from the run's seed and the session: the only source of randomness a Method uses."""
+    @property
+    def F(self) -> Model: ...  # noqa: N802 - the paper's name
+
+    @property
+    def G(self) -> Model: ...  # noqa: N802
+
+    @property
+    def encoder(self) -> Encoder: ...
+
+    @property
+    def seed(self) -> int:
+        """From the run's seed and the session: the only source of randomness a Method uses."""
+        ...
 
     def span(self, name: str) -> AbstractContextManager[None]:
-        """Time a named part of the current turn's work; spans may nest and may hold engine calls."""
+        """Time a named part of the turn's work; spans may nest and may hold engine calls."""
         ...
 
     def event(self, kind: EventKind, **data: Any) -> None:
@@ -170,6 +179,3 @@ def user(text: str) -> Message:
 
 def assistant(text: str) -> Message:
     return {"role": "assistant", "content": text}
-
-
-Arguments = Mapping[str, Any]

@@ -67,7 +67,7 @@ class Plan:
     sessions: dict[str, tuple[Session, ...]]
 
     def blocks(self) -> Iterator[Block]:
-        """Method order is drawn anew for every (seed, task): drift of the machine hits all alike."""
+        """Method order is drawn anew for every (seed, task): a machine's drift hits all alike."""
         for seed in self.spec.seeds:
             for task in self.spec.tasks:
                 order = list(self.methods)

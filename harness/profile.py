@@ -93,6 +93,17 @@ def parse_method(text: str) -> dict[str, Any]:
     return {"name": name, "args": args}
 
 
+def split_methods(text: str) -> list[str]:
+    """The methods in a comma-separated list: a part with `=` is an argument of the one before."""
+    found: list[str] = []
+    for part in filter(None, (p.strip() for p in text.split(","))):
+        if found and "=" in part and ":" not in part.split("=")[0]:
+            found[-1] += f",{part}"
+        else:
+            found.append(part)
+    return found
+
+
 def _read(profile: str) -> tuple[str, dict[str, Any]]:
     known = summaries("profiles")
     if profile in known:

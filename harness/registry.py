@@ -138,8 +138,12 @@ def _load_from_path(name: str, place: str) -> Any:
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        raise UserError(place, f"{path_text} does not import: {type(error).__name__}: {error}") from error
+        raise UserError(
+            place, f"{path_text} does not import: {type(error).__name__}: {error}"
+        ) from error
     if not hasattr(module, attribute):
         classes = [k for k, v in vars(module).items() if isinstance(v, type)]
-        raise UserError(place, f"{path_text} defines no {attribute!r}; {nearest(attribute, classes)}")
+        raise UserError(
+            place, f"{path_text} defines no {attribute!r}; {nearest(attribute, classes)}"
+        )
     return getattr(module, attribute)

@@ -119,7 +119,7 @@ class _Serving:
             self.watcher.finished(unit, record)
             if self.errors > self.max_errors:
                 raise TooManyErrors(
-                    f"{self.errors} sessions failed, more than --max-errors {self.max_errors} allows;"
+                    f"{self.errors} sessions failed, --max-errors allows {self.max_errors};"
                     f" the last: {record['reason']}"
                 )
 

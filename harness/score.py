@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def score_run(
 def sessions_by_key(run: Path) -> list[SessionRecord]:
     """The sessions of a run sorted by key. Raises UserError when one is there twice."""
     records = sorted(read_sessions(run), key=key_of)
-    for one, other in zip(records, records[1:], strict=False):
+    for one, other in pairwise(records):
         if key_of(one) == key_of(other):
             raise UserError(run / SESSIONS, f"holds {tuple(key_of(one))} twice")
     return records
@@ -153,15 +154,15 @@ def _why_missing(
     return why
 
 
-def _item(
-    session: SessionRecord, turn: Any, replies: dict[tuple[str, str, int, int], str]
-) -> Item:
+def _item(session: SessionRecord, turn: Any, replies: dict[tuple[str, str, int, int], str]) -> Item:
     index = turn["turn_index"]
     gold = session["gold"]
     return Item(
         user=turn["user"],
         reply=turn["reply"],
-        reference_reply=replies.get((session["task"], session["session_id"], session["seed"], index)),
+        reference_reply=replies.get(
+            (session["task"], session["session_id"], session["seed"], index)
+        ),
         gold=gold[index - 1] if gold is not None else None,
     )
 

@@ -43,7 +43,8 @@ class Session:
             values = getattr(self, name)
             if values is not None and len(values) != len(self.turns):
                 raise ValueError(
-                    f"{name} has {len(values)} entries for {len(self.turns)} turns; give one per turn (or null)"
+                    f"{name} has {len(values)} entries for {len(self.turns)} turns; "
+                    "give one per turn (or null)"
                 )
         if self.references is not None and self.reference_kind is None:
             raise ValueError("references need reference_kind: 'human' or 'model'")
@@ -53,6 +54,4 @@ class Session:
 
         Metadata goes too: it may say what a turn will ask, or what the other side wants.
         """
-        return replace(
-            self, turns=(), references=None, reference_kind=None, gold=None, metadata={}
-        )
+        return replace(self, turns=(), references=None, reference_kind=None, gold=None, metadata={})

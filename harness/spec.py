@@ -17,6 +17,9 @@ from harness.engines.pairs import PairSpec
 
 HASH_RECIPE = 1
 
+EVERY_TASK = "all"
+"""What reports call the rows over all tasks."""
+
 
 class Strict(BaseModel):
     """Frozen, and refuses keys it does not know."""
@@ -42,7 +45,7 @@ class MethodSpec(Strict):
 
 
 class TaskSpec(Strict):
-    """One task of a run. `limit`: the first so many sessions. `scorers`: None means the task's own."""
+    """One task of a run. `limit`: the first so many sessions. `scorers`: None, the task's own."""
 
     name: str = Field(min_length=1)
     args: dict[str, Any] = {}
@@ -86,6 +89,13 @@ class RunSpec(Strict):
         if len(set(seeds)) != len(seeds):
             raise ValueError("seeds repeat; give each once")
         return seeds
+
+    @field_validator("tasks")
+    @classmethod
+    def _free_names(cls, tasks: tuple[TaskSpec, ...]) -> tuple[TaskSpec, ...]:
+        if any(t.name == EVERY_TASK for t in tasks):
+            raise ValueError(f"{EVERY_TASK!r} stands for all tasks in reports; rename the task")
+        return tasks
 
     @model_validator(mode="after")
     def _distinct_names(self) -> RunSpec:

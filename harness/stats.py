@@ -13,9 +13,10 @@ narrow; read it as a lower bound on the uncertainty.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, inf, isfinite
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import BenchError
@@ -28,12 +29,11 @@ if TYPE_CHECKING:
 LEVEL = 0.95
 RESAMPLES = 2000
 SEED = 20260  # of the draws; the same for every column, so that equal data give equal intervals
-PERCENTILE_MINIMUM = {50: 20, 90: 20, 95: 40, 99: 100}
+PERCENTILE_MINIMUM: Mapping[int, int] = MappingProxyType({50: 20, 90: 20, 95: 40, 99: 100})
 """The least n at which a percentile is shown."""
 
 _LISTED = 5  # sessions spelled out in a message; the error's fields hold all
 _CHUNK = 4_000_000  # cluster draws held in memory at once
-_NONE: Estimate = {"mean": None, "n": 0, "low": None, "high": None}
 
 
 @dataclass(frozen=True, order=True)
@@ -79,10 +79,15 @@ def require_same_sessions(first: Iterable[Attempt], second: Iterable[Attempt]) -
         raise UnpairedSessions(left - right, right - left)
 
 
+def no_estimate() -> Estimate:
+    """The estimate of nothing."""
+    return {"mean": None, "n": 0, "low": None, "high": None}
+
+
 def cluster_mean(values: Mapping[Key, float], *, seed: int = SEED) -> Estimate:
     """Mean over turns (each turn weighs the same) with a session-cluster bootstrap interval."""
     if not values:
-        return _NONE.copy()
+        return no_estimate()
     sums = _sums(values)
     counts = _sums(dict.fromkeys(values, 1.0))
     clusters = sorted(sums)
@@ -112,7 +117,7 @@ def paired_relative(
     theirs = _sums({key: pair[1] for key, pair in pairs.items()})
     clusters = sorted(ours)
     if any(theirs[c] < 0 for c in clusters) or sum(theirs.values()) <= 0:
-        return _NONE.copy()
+        return no_estimate()
     ratio = _estimate([ours[c] for c in clusters], [theirs[c] for c in clusters], len(pairs), seed)
     for bound in ("mean", "low", "high"):
         value = ratio[bound]
@@ -146,8 +151,8 @@ def _pairs(
     return {key: (values[key], reference[key]) for key in values if key in reference}
 
 
-def _sums(values: Mapping[Key, float]) -> dict[Hashable, float]:
-    sums: dict[Hashable, float] = {}
+def _sums(values: Mapping[Key, float]) -> dict[tuple[str, str], float]:
+    sums: dict[tuple[str, str], float] = {}
     for key in sorted(values):  # in a fixed order: floating-point sums depend on it
         sums[key.cluster] = sums.get(key.cluster, 0.0) + values[key]
     return sums

@@ -15,6 +15,18 @@ ROOT = Path(__file__).parents[1]
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+NO_NETWORK = """
+import socket
+
+def refuse(*args, **kwargs):
+    with open({log!r}, "a") as file:
+        file.write(repr(args[-1]) + "\\n")
+    raise OSError("no network in this test")
+
+socket.socket.connect = socket.socket.connect_ex = refuse
+socket.create_connection = socket.getaddrinfo = refuse
+"""
+
 
 @pytest.fixture(scope="session")
 def root() -> Path:
@@ -39,10 +51,13 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Resu
 def bench_process() -> Callable[..., subprocess.Popen[str]]:
     """Starts the command line as a process of its own, as a user would."""
 
-    def start(*words: object, cwd: Path) -> subprocess.Popen[str]:
+    def start(
+        *words: object, cwd: Path, env: dict[str, str] | None = None
+    ) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [sys.executable, str(ROOT / "run_bench.py"), *map(str, words)],
             cwd=cwd,
+            env=env,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -55,9 +70,18 @@ def bench_process() -> Callable[..., subprocess.Popen[str]]:
 def smoke_run(
     tmp_path_factory: pytest.TempPathFactory, bench_process: Callable[..., subprocess.Popen[str]]
 ) -> Path:
-    """A finished run of the smoke profile on the embedded pair, shared by tests that only read."""
+    """A finished run of the smoke profile on the embedded pair, shared by tests that only read.
+
+    It runs without `--offline` and without any switch in its environment, but where no socket
+    can reach anything: whatever it tried to reach is listed in the file `network`.
+    """
     folder = tmp_path_factory.mktemp("smoke")
-    process = bench_process("run", "smoke", "--offline", "--out", "run", cwd=folder)
+    guard = tmp_path_factory.mktemp("guard")
+    (guard / "sitecustomize.py").write_text(NO_NETWORK.format(log=str(folder / "network")))
+    env = {k: v for k, v in os.environ.items() if k not in ("HF_HUB_OFFLINE", "PYTHONPATH")}
+    process = bench_process(
+        "run", "smoke", "--out", "run", cwd=folder, env={**env, "PYTHONPATH": str(guard)}
+    )
     out, err = process.communicate(timeout=500)
     assert process.returncode == 0, out + err
     return folder / "run"

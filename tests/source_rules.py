@@ -28,6 +28,8 @@ MAY_IMPORT = {
 # they mean those models and not the methods of the same names.
 VOCABULARY = frozenset({"original", "surrogate"})
 
+FILE_SUFFIX = re.compile(r"\.(jsonl?|toml|csv|parquet|gz|txt|md|py)$")
+
 UNSAFE_MODULES = frozenset(
     {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
 )
@@ -188,10 +190,14 @@ def known_names(module: Module, names: frozenset[str]) -> list[str]:
 
 
 def _name_in(text: str, names: frozenset[str]) -> str | None:
-    """The name that a string is, or holds as a part of a path, a list or a `name:key=value`."""
+    """The name that a string is, or holds as a part of a path, a list or a `name:key=value`.
+
+    A file's suffix is a format, also where a task reads that format and is called after it.
+    """
     if re.search(r"\S\s+\S", text):
         return None
-    parts = re.split(r"[./:,=\s]+", text.lower().replace("-", "_"))
+    bare = FILE_SUFFIX.sub("", text.strip().lower())
+    parts = re.split(r"[./:,=\s]+", bare.replace("-", "_"))
     return next((part for part in parts if part in names), None)
 
 

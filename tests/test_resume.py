@@ -11,7 +11,7 @@ from pathlib import Path
 
 Start = Callable[..., "subprocess.Popen[str]"]
 
-WORDS = ("run", "smoke", "--offline", "--max-new-tokens", "6", "--set", "warmup=false")
+WORDS = ("run", "smoke", "--offline", "--max-new-tokens", "4", "--set", "warmup=false")
 FOLDERS = 4
 KILLS_PER_FOLDER = 5
 
@@ -55,9 +55,7 @@ def test_kill_9_at_twenty_random_moments(tmp_path: Path, bench_process: Start) -
         assert len(keys) == len(set(keys)) == 4
 
 
-def test_a_finished_run_resumes_at_once_and_says_so(
-    smoke_run: Path, bench_process: Start
-) -> None:
+def test_a_finished_run_resumes_at_once_and_says_so(smoke_run: Path, bench_process: Start) -> None:
     before = {p: p.stat().st_mtime_ns for p in smoke_run.rglob("*") if p.is_file()}
     process = bench_process("run", "smoke", "--offline", "--out", "run", cwd=smoke_run.parent)
     out, err = process.communicate(timeout=120)

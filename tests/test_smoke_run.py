@@ -44,6 +44,21 @@ def test_every_session_was_served_in_full(records: list[SessionRecord]) -> None:
         assert all(t["reply"].strip() for t in record["turns"])
 
 
+def test_nothing_was_asked_of_the_network(smoke_run: Path) -> None:
+    assert not (smoke_run.parent / "network").exists()
+
+
+def test_the_network_guard_of_that_run_works(tmp_path: Path) -> None:
+    import sys
+
+    from tests.conftest import NO_NETWORK
+
+    code = NO_NETWORK.format(log=str(tmp_path / "network"))
+    code += "\ntry:\n    socket.create_connection(('localhost', 9))\nexcept OSError:\n    pass\n"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert "localhost" in (tmp_path / "network").read_text()
+
+
 def test_each_method_is_served_by_its_model(records: list[SessionRecord]) -> None:
     served = {(r["method"], t["served_by"]) for r in records for t in r["turns"]}
     assert served == {("original", "F"), ("surrogate", "G")}
@@ -142,7 +157,7 @@ def test_report_has_every_table_and_figure(smoke_run: Path) -> None:
     tables = {p.name for p in (smoke_run / "tables").iterdir()}
     for name in ("main", "quality", "latency", "memory", "cost"):
         assert {f"{name}.csv", f"{name}.md", f"{name}.tex"} <= tables
-    figures = [p for p in (smoke_run / "figures").iterdir()]
+    figures = list((smoke_run / "figures").iterdir())
     pngs = {p.stem for p in figures if p.suffix == ".png"}
     assert len(pngs) >= 6
     assert pngs == {p.stem for p in figures if p.suffix == ".pdf"}

@@ -18,7 +18,9 @@ def fetch_pair(name: str, *, as_json: bool) -> str:
     folders = {}
     for role, spec in (("F", pair.F), ("G", pair.G), ("encoder", pair.encoder)):
         source = resolve_model(spec.id, offline=False, revision=spec.revision)
-        folders[role] = str(source if isinstance(source, Path) else _download(source, spec.revision))
+        folders[role] = str(
+            source if isinstance(source, Path) else _download(source, spec.revision)
+        )
     if as_json:
         return json.dumps(folders)
     return "\n".join(f"{role:<8}{folder}" for role, folder in folders.items())
@@ -32,7 +34,9 @@ def _download(repo: str, revision: str) -> str:
 
     try:
         return snapshot_download(
-            repo, revision=revision, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+            repo,
+            revision=revision,
+            allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"],
         )
     except (HfHubHTTPError, OSError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 
 def list_kind(kind: str, *, as_json: bool) -> str:
@@ -21,5 +22,9 @@ def _summaries(kind: str) -> dict[str, str]:
         return summaries(kind)
     from harness import registry
 
-    found = {"methods": registry.methods, "tasks": registry.tasks, "scorers": registry.scorers}
-    return {e.name: e.summary for e in found[kind]().entries()}
+    by_kind: dict[str, registry.Registry[Any]] = {
+        "methods": registry.methods(),
+        "tasks": registry.tasks(),
+        "scorers": registry.scorers(),
+    }
+    return {e.name: e.summary for e in by_kind[kind].entries()}

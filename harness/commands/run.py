@@ -19,6 +19,8 @@ from harness.serving import EngineSet
 from harness.spec import RunSpec
 from harness.store import Store
 
+INTERRUPTED = 130
+
 
 def run_profile(
     profile: str,
@@ -29,7 +31,8 @@ def run_profile(
     offline: bool,
     **overrides: Any,
 ) -> int:
-    """Run a profile; returns the exit code: 0, or 1 when the run holds failed sessions.
+    """Run a profile; returns the exit code: 0, 1 when the run holds failed sessions, 130 when
+    interrupted from the keyboard.
 
     Raises UserError before anything is written when the profile or its data are wrong, and
     TooManyErrors when the run was stopped for its failures.
@@ -43,7 +46,11 @@ def run_profile(
     with Store(folder, plan.manifest()) as store:
         if retry_errors:
             store.forget_errors()
-        tally = asyncio.run(_serve(plan, store, console, max_errors, offline))
+        try:
+            tally = asyncio.run(_serve(plan, store, console, max_errors, offline))
+        except KeyboardInterrupt:
+            console.print(f"interrupted; the same command resumes {folder}", markup=False)
+            return INTERRUPTED
     _say_what_was_done(console, tally, folder)
     report_if_stale(folder, console)
     show_main_table(folder)

@@ -20,7 +20,9 @@ def show_session(folder: Path, session_id: str, seed: int | None) -> None:
     mine = [r for r in records if r["session_id"] == session_id and seed in (None, r["seed"])]
     if not mine:
         ids = sorted({r["session_id"] for r in records})
-        raise UserError("--session", f"{folder} has no session {session_id!r}; {nearest(session_id, ids)}")
+        raise UserError(
+            "--session", f"{folder} has no session {session_id!r}; {nearest(session_id, ids)}"
+        )
     first_seed = min(r["seed"] for r in mine)
     order = [m["id"] for m in manifest["spec"]["methods"]]
     shown = sorted(

@@ -48,7 +48,7 @@ def encode_chat(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
     try:
         ids = _apply(tokenizer, chat)
     except ChatTemplateError:
-        folded = fold_system(chat)
+        folded = _fold_system(chat)
         if folded is None:
             raise
         ids = _apply(tokenizer, folded)
@@ -58,7 +58,7 @@ def encode_chat(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
     return ids
 
 
-def fold_system(chat: Sequence[Mapping[str, str]]) -> list[dict[str, str]] | None:
+def _fold_system(chat: Sequence[Mapping[str, str]]) -> list[dict[str, str]] | None:
     """`chat` with its leading system text in the first user message; None if that cannot be."""
     if len(chat) < 2 or chat[0]["role"] != "system" or chat[1]["role"] != "user":
         return None

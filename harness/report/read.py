@@ -12,10 +12,11 @@ from typing import Any, cast
 from harness.errors import UserError
 from harness.record import Manifest, ScoreRecord, SessionRecord
 from harness.score import scorers_by_task, sessions_by_key
+from harness.spec import EVERY_TASK
 from harness.stats import Attempt
 from harness.store import SCORES, read_manifest
 
-ALL = "all"
+ALL = EVERY_TASK
 """The name under which a method's results over every task stand."""
 
 

@@ -17,8 +17,7 @@ def to_html(table: Table) -> str:
     body = "\n".join(
         "<tr>"
         + "".join(
-            f'<td class="{kind}">{escape(cell)}</td>'
-            for cell, kind in zip(row, kinds, strict=True)
+            f'<td class="{kind}">{escape(cell)}</td>' for cell, kind in zip(row, kinds, strict=True)
         )
         + "</tr>"
         for row in table.cells()

@@ -2,32 +2,37 @@ r"""A table as LaTeX for `\usepackage{booktabs}`, everything escaped."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from harness.report.table import Table
 
-_ESCAPES = {
-    "\\": r"\textbackslash{}",
-    "{": r"\{",
-    "}": r"\}",
-    "$": r"\$",
-    "&": r"\&",
-    "%": r"\%",
-    "#": r"\#",
-    "_": r"\_",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
-    "–": "--",
-    "−": r"\ensuremath{-}",
-    "±": r"\ensuremath{\pm}",
-    "≥": r"\ensuremath{\geq}",
-    "≤": r"\ensuremath{\leq}",
-    "∞": r"\ensuremath{\infty}",
-    "Δ": r"\ensuremath{\Delta}",
-    "×": r"\ensuremath{\times}",
-}
+_ESCAPES: Mapping[str, str] = MappingProxyType(
+    {
+        "\\": r"\textbackslash{}",
+        "{": r"\{",
+        "}": r"\}",
+        "$": r"\$",
+        "&": r"\&",
+        "%": r"\%",
+        "#": r"\#",
+        "_": r"\_",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "|": r"\textbar{}",
+        '"': r"\textquotedbl{}",
+        "–": "--",
+        "−": r"\ensuremath{-}",
+        "±": r"\ensuremath{\pm}",
+        "≥": r"\ensuremath{\geq}",
+        "≤": r"\ensuremath{\leq}",
+        "∞": r"\ensuremath{\infty}",
+        "Δ": r"\ensuremath{\Delta}",
+        "×": r"\ensuremath{\times}",
+    }
+)
 
 
 def to_latex(table: Table) -> str:

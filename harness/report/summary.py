@@ -17,6 +17,7 @@ from harness.stats import (
     Key,
     UnpairedSessions,
     cluster_mean,
+    no_estimate,
     paired_difference,
     paired_relative,
     percentile,
@@ -168,8 +169,12 @@ def _difference(ours: Cell, theirs: Cell, values: Values, reference: Values) -> 
 
 
 def _refused(reason: str) -> dict[str, Any]:
-    none = {"mean": None, "n": 0, "low": None, "high": None}
-    return {**none, "dropped_sessions": 0, "relative": dict(none), "refused": reason}
+    return {
+        **no_estimate(),
+        "dropped_sessions": 0,
+        "relative": no_estimate(),
+        "refused": reason,
+    }
 
 
 def _attempts(values: dict[Key, float]) -> set[Attempt]:

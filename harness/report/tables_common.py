@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from harness.report.read import ALL
 from harness.report.table import Column, Interval, Value
 
-TITLES: Mapping[str, tuple[str, str]] = {
-    "similarity": ("Similarity", ".3f"),
-    "exact_match": ("Exact match", ".3f"),
-    "rouge_l": ("ROUGE-L", ".3f"),
-    "repetition": ("Repetition", ".3f"),
-}
+TITLES: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "similarity": ("Similarity", ".3f"),
+        "exact_match": ("Exact match", ".3f"),
+        "rouge_l": ("ROUGE-L", ".3f"),
+        "repetition": ("Repetition", ".3f"),
+    }
+)
 """Title and number format of the known scorers; another one is shown under its own name."""
 
 TASK = Column("task", "Task")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from harness.report.figures import write_figures
 from harness.report.page import build_page
@@ -20,7 +22,9 @@ TABLES = "tables"
 FIGURES = "figures"
 PAGE = "report.html"
 
-_RENDERERS = {"csv": to_csv, "md": to_markdown, "tex": to_latex}
+_RENDERERS: Mapping[str, Callable[[Table], str]] = MappingProxyType(
+    {"csv": to_csv, "md": to_markdown, "tex": to_latex}
+)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from harness.engines.chat import (
     DoubleBos,
     bind_template_args,
     encode_chat,
-    fold_system,
     prompt_hash,
 )
 from harness.method import Message, assistant, chat, user
@@ -72,10 +71,13 @@ def test_a_refused_system_message_moves_into_the_first_user_message(tokenizer):
     assert text == "[user] Be brief.\n\nHi\n[assistant] Yes?\n[user] Why\n"
 
 
-def test_folding_needs_a_system_and_a_user_message():
-    assert fold_system([user("Hi")]) is None
-    assert fold_system(chat("Be brief.", [])) is None
-    assert fold_system(chat("Be brief.", [assistant("Hello")])) is None
+@pytest.mark.parametrize(
+    "messages", [chat("Be brief.", []), chat("Be brief.", [assistant("Hello"), user("Hi")])]
+)
+def test_a_refused_system_message_without_a_user_message_after_it(tokenizer, messages):
+    tokenizer.chat_template = REFUSES_SYSTEM
+    with pytest.raises(ChatTemplateError, match="no system role"):
+        encode_chat(tokenizer, messages)
 
 
 def test_what_no_template_takes_is_an_error(tokenizer):

@@ -1,4 +1,4 @@
-"""The embedded models: built once by two processes at a time, checked, and equal to their recipe."""
+"""The embedded models: built once by two processes at a time, checked, true to their recipe."""
 
 from __future__ import annotations
 
@@ -202,7 +202,11 @@ def test_where_the_cache_lies(monkeypatch, tmp_path):
 def test_what_goes_wrong_is_said(tmp_path: Path, monkeypatch):
     source = tmp_path / "in"
     source.write_text("x")
-    artifact = Artifact("X", 1, {"in": source}, lambda out: (out / "a").write_text("a") and None)
+
+    def copy(out: Path) -> None:
+        shutil.copy(source, out)
+
+    artifact = Artifact("X", 1, {"in": source}, copy)
     blocked = tmp_path / "file"
     blocked.write_text("not a folder")
     with pytest.raises(UserError, match="SOMA_BENCH_CACHE"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,7 @@ def call(role: str, prompt: int, cached: int, output: int) -> CallRecord:
     }
 
 
-def prices(**values: object) -> Prices:
+def prices(**values: Any) -> Prices:
     return Prices(date=datetime.date(2026, 1, 1), source="test", **values)
 
 

@@ -1,4 +1,4 @@
-"""Every mistake a user can make in a file or on the command line: one line, code 2, nothing left."""
+"""What a user can get wrong in a file or on the command line: one line, code 2, nothing left."""
 
 from __future__ import annotations
 
@@ -42,7 +42,10 @@ def edited(text: str, old: str, new: str) -> str:
 PROFILES = {
     "unknown key": (edited(PROFILE, "pair =", "piar = 1\npair ="), "'piar'; did you mean 'pair'"),
     "unknown nested key": (edited(PROFILE, "max_new_tokens", "max_tokens"), "max_new_tokens"),
-    "unknown method key": (edited(PROFILE, 'name = "original"', 'name = "original"\nlable = "x"'), "label"),
+    "unknown method key": (
+        edited(PROFILE, 'name = "original"', 'name = "original"\nlable = "x"'),
+        "label",
+    ),
     "unknown task key": (edited(PROFILE, "limit", "limits"), "did you mean 'limit'"),
     "wrong type": (edited(PROFILE, "= 8", '= "many"'), "generation.max_new_tokens"),
     "negative": (edited(PROFILE, "= 8", "= -8"), "generation.max_new_tokens"),
@@ -58,24 +61,46 @@ PROFILES = {
     "methods not a list": (edited(PROFILE, "[[methods]]", "[methods]"), "methods"),
     "same method twice": (PROFILE + '[[methods]]\nname = "original"\n', "original"),
     "same task twice": (PROFILE + '[[tasks]]\nname = "planning"\n', "planning"),
-    "foreign reference": (edited(PROFILE, 'reference = "original"', 'reference = "gold"'), "'gold'"),
+    "foreign reference": (
+        edited(PROFILE, 'reference = "original"', 'reference = "gold"'),
+        "'gold'",
+    ),
     "unknown argument": (
-        edited(PROFILE, 'name = "original"', 'name = "truncation"\nargs = { last_turn = 2 }\nlabel = "original"'),
+        edited(
+            PROFILE,
+            'name = "original"',
+            'name = "truncation"\nargs = { last_turn = 2 }\nlabel = "original"',
+        ),
         "did you mean 'last_turns'",
     ),
     "wrong argument type": (
-        edited(PROFILE, 'name = "original"', 'name = "truncation"\nargs = { last_turns = "two" }\nlabel = "original"'),
+        edited(
+            PROFILE,
+            'name = "original"',
+            'name = "truncation"\nargs = { last_turns = "two" }\nlabel = "original"',
+        ),
         "last_turns",
     ),
     "argument out of range": (
-        edited(PROFILE, 'name = "original"', 'name = "summarization"\nargs = { every = 0 }\nlabel = "original"'),
+        edited(
+            PROFILE,
+            'name = "original"',
+            'name = "summarization"\nargs = { every = 0 }\nlabel = "original"',
+        ),
         "every",
     ),
     "wrong role": (
-        edited(PROFILE, 'name = "original"', 'name = "truncation"\nargs = { serve = "H" }\nlabel = "original"'),
+        edited(
+            PROFILE,
+            'name = "original"',
+            'name = "truncation"\nargs = { serve = "H" }\nlabel = "original"',
+        ),
         "serve",
     ),
-    "unknown scorer": (edited(PROFILE, "limit = 1", 'scorers = ["similarty"]'), "did you mean 'similarity'"),
+    "unknown scorer": (
+        edited(PROFILE, "limit = 1", 'scorers = ["similarty"]'),
+        "did you mean 'similarity'",
+    ),
     "limit of nothing": (edited(PROFILE, "limit = 1", "limit = 0"), "limit"),
     "seed twice": (edited(PROFILE, "pair =", "seeds = [1, 1]\npair ="), "seeds"),
     "history of another kind": (edited(PROFILE, "pair =", 'history = "liev"\npair ='), "history"),
@@ -86,8 +111,14 @@ PAIRS = {
     "missing model": (PAIR[: PAIR.index("[G]")] + '[encoder]\nid = "x"', "G"),
     "empty id": (edited(PAIR, "embedded:F", ""), "F.id"),
     "wrong dtype": (edited(PAIR, "[F]", '[F]\ndtype = "int4"'), "F.dtype"),
-    "unknown engine": (edited(PAIR, "[F]", '[F]\nengine = "transformer"'), "did you mean 'transformers'"),
-    "negative price": (PAIR + '[prices]\ndate = 2026-01-01\nsource = "x"\nusd_per_hour = -1\n', "usd_per_hour"),
+    "unknown engine": (
+        edited(PAIR, "[F]", '[F]\nengine = "transformer"'),
+        "did you mean 'transformers'",
+    ),
+    "negative price": (
+        PAIR + '[prices]\ndate = 2026-01-01\nsource = "x"\nusd_per_hour = -1\n',
+        "usd_per_hour",
+    ),
     "prices without a date": (PAIR + '[prices]\nsource = "x"\n', "date"),
     "not TOML": ("F = [", "TOML"),
 }
@@ -101,7 +132,10 @@ LINES = {
     "empty turn": (b'{"id": "a", "turns": ["x", "  "]}\n', "turn"),
     "turn of wrong type": (b'{"id": "a", "turns": ["x", 3]}\n', "turns"),
     "wrong length": (b'{"id": "a", "turns": ["x", "y"], "gold": ["1"]}\n', "gold"),
-    "references of no kind": (b'{"id": "a", "turns": ["x"], "references": ["y"]}\n', "reference_kind"),
+    "references of no kind": (
+        b'{"id": "a", "turns": ["x"], "references": ["y"]}\n',
+        "reference_kind",
+    ),
     "duplicate ids": (b'{"id": "a", "turns": ["x"]}\n{"id": "a", "turns": ["y"]}\n', ":2"),
     "not UTF-8": (b'{"id": "a", "turns": ["\xff"]}\n', ":1"),
     "NaN": (b'{"id": "a", "turns": ["x"], "metadata": {"p": NaN}}\n', ":1"),
@@ -149,7 +183,7 @@ def test_profile(bench: Callable[..., Result], text: str, hint: str) -> None:
 
 
 def test_profile_that_is_not_utf8(bench: Callable[..., Result]) -> None:
-    Path("my.toml").write_bytes(PROFILE.encode() + b'# \xff\n')
+    Path("my.toml").write_bytes(PROFILE.encode() + b"# \xff\n")
     result = bench("run", "my.toml", "--out", "run")
     check(result, "my.toml:11")
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from harness.catalog import summaries
-from harness.profile import Overrides, load_spec, parse_method
+from harness.profile import Overrides, load_spec, parse_method, split_methods
 from harness.spec import MethodSpec, RunSpec, differences, spec_hash
 
 
-def smoke(**changes: object) -> RunSpec:
+def smoke(**changes: Any) -> RunSpec:
     return load_spec("smoke", Overrides(**changes))[0]
 
 
@@ -79,6 +81,21 @@ def test_command_line_methods() -> None:
     assert parse_method("m") == {"name": "m", "args": {}}
     assert parse_method("m:a=1,b=x,c=true") == {"name": "m", "args": {"a": 1, "b": "x", "c": True}}
     assert parse_method("d/f.py:Name:a=1") == {"name": "d/f.py:Name", "args": {"a": 1}}
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("a", ["a"]),
+        ("a,b", ["a", "b"]),
+        ("a, b,", ["a", "b"]),
+        ("a:x=1,y=2,b", ["a:x=1,y=2", "b"]),
+        ("a:x=1,b:y=2", ["a:x=1", "b:y=2"]),
+        ("a,d/f.py:C:x=1", ["a", "d/f.py:C:x=1"]),
+    ],
+)
+def test_a_comma_parts_methods_and_their_arguments(text: str, parts: list[str]) -> None:
+    assert split_methods(text) == parts
 
 
 def test_differences_name_the_dotted_path() -> None:

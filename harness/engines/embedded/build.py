@@ -67,14 +67,14 @@ def build_surrogate(original: Path, surrogate: Path, out: Path) -> None:
 def read_kept_layers(card: Path, layers: int) -> list[int]:
     """`kept_layers` of the card: ascending indices below `layers`. Raises UserError."""
     try:
-        kept: list[int] = json.loads(card.read_text("utf-8"))["kept_layers"]
+        kept: Any = json.loads(card.read_text("utf-8"))["kept_layers"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(card, f"cannot be read as the surrogate's card: {error!r}") from error
     whole = isinstance(kept, list) and all(type(k) is int for k in kept)
     if not whole or not kept or kept != sorted(set(kept)) or not 0 <= kept[0] <= kept[-1] < layers:
         problem = f"kept_layers must be ascending indices from 0 to {layers - 1}, not {kept!r}"
         raise UserError(card, problem)
-    return kept
+    return list(kept)
 
 
 def merge_lora(model: Any, surrogate: Path) -> None:

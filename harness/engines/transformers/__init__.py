@@ -1,1 +1,1 @@
-"""The in-process engine on torch and transformers: loading, batching, decoding, measured per token."""
+"""The in-process engine on torch and transformers: loading, batching, decoding."""

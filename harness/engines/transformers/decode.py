@@ -20,8 +20,9 @@ class Row:
     """One request while it is decoded. `wanted` tells whether anyone still waits for it.
 
     `output` ends with the stopping token, if there was one. Times are `time.perf_counter()`
-    seconds. `kv_bytes` is its share of the cache when it ended, padding included: what the
-    batch's tensors held, divided by the rows in them.
+    seconds: of the first token, of the first that shows something, of the last. `kv_bytes` is
+    its share of the cache when it ended, padding included: what the batch's tensors held, divided
+    by the rows in them.
     """
 
     prompt: list[int]
@@ -30,6 +31,7 @@ class Row:
     output: list[int] = field(default_factory=list)
     stop_reason: StopReason | None = None
     first_token_at: float | None = None
+    content_at: float | None = None
     last_token_at: float | None = None
     kv_bytes: int = 0
 
@@ -100,12 +102,14 @@ def _left_pad(prompts: list[list[int]], device: torch.device) -> tuple[torch.Ten
 def _accept(row: Row, token: int, now: float, tokenizer: Any, stop_ids: frozenset[int]) -> None:
     row.output.append(token)
     row.last_token_at = now
+    if row.first_token_at is None:
+        row.first_token_at = now
     if token in stop_ids:
         row.stop_reason = "end_of_turn"
     elif len(row.output) == row.sampling.max_new_tokens:
         row.stop_reason = "length"
-    if row.first_token_at is None and _has_content(tokenizer, row.output):
-        row.first_token_at = now
+    if row.content_at is None and _has_content(tokenizer, row.output):
+        row.content_at = now
 
 
 def _has_content(tokenizer: Any, output: list[int]) -> bool:

@@ -120,7 +120,8 @@ class TransformersEngine:
         return OutOfMemory(f"{self.facts.model}: {(message.splitlines() or [''])[0]}")
 
     def _completion(self, request: Request, row: Row, started_at: float) -> Completion:
-        assert row.stop_reason is not None and row.last_token_at is not None
+        assert row.stop_reason is not None
+        assert row.first_token_at is not None and row.last_token_at is not None
         shown = row.output[:-1] if row.stop_reason == "end_of_turn" else row.output
         # The last token was never fed back, so the cache holds neither its key nor its value.
         cached_tokens = len(row.prompt) + len(row.output) - 1
@@ -136,7 +137,7 @@ class TransformersEngine:
             prompt_hash=prompt_hash(row.prompt),
             sent_at=request.sent_at,
             started_at=started_at,
-            first_token_at=row.first_token_at or row.last_token_at,
+            first_token_at=row.content_at or row.first_token_at,
             last_token_at=row.last_token_at,
             kv_bytes_formula=None if per_token is None else per_token * cached_tokens,
             kv_bytes_measured=row.kv_bytes,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from harness.record import TurnRecord
-from harness.report.figures.style import finish, looks, new_figure, nothing, whole_turns
+from harness.report.figures.style import INTERVALS, finish, looks, new_figure, nothing, whole_turns
 from harness.report.read import ALL, Cell, RunData
 from harness.stats import Key, cluster_mean
 
@@ -23,7 +23,7 @@ def draw_latency(data: RunData, summary: Mapping[str, Any]) -> Figure:
     figure, panels = new_figure(2)
     _lines(panels[0], data, "TTFT (s)", lambda turns, at: turns[at]["timing"]["ttft_s"])
     _lines(panels[1], data, "E2E (s)", lambda turns, at: turns[at]["timing"]["e2e_s"])
-    return finish(figure, "Latency by turn", summary)
+    return finish(figure, "Latency by turn", summary, INTERVALS)
 
 
 def draw_tokens(data: RunData, summary: Mapping[str, Any]) -> Figure:
@@ -31,14 +31,14 @@ def draw_tokens(data: RunData, summary: Mapping[str, Any]) -> Figure:
     figure, panels = new_figure(1, width=5.4)
     label = "Prompt of the reply (tokens)"
     _lines(panels[0], data, label, lambda turns, at: float(turns[at]["tokens"]["prompt"]))
-    return finish(figure, "Prompt tokens by turn", summary)
+    return finish(figure, "Prompt tokens by turn", summary, INTERVALS)
 
 
 def draw_session_time(data: RunData, summary: Mapping[str, Any]) -> Figure:
     """Mean time that a session has taken at the end of each turn."""
     figure, panels = new_figure(1, width=5.4)
     _lines(panels[0], data, "Session time so far (s)", _time_so_far)
-    return finish(figure, "Cumulative session time by turn", summary)
+    return finish(figure, "Cumulative session time by turn", summary, INTERVALS)
 
 
 def _time_so_far(turns: list[TurnRecord], at: int) -> float:

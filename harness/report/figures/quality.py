@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from harness.report.figures.style import Look, finish, looks, new_figure, nothing
+from harness.report.figures.style import INTERVALS, Look, finish, looks, new_figure, nothing
 from harness.report.read import RunData
 from harness.report.table import Interval
 from harness.report.tables_common import TITLES, Result, overall_results
@@ -23,7 +23,7 @@ def draw_against_latency(data: RunData, summary: Mapping[str, Any]) -> Figure:
     figure, panels = new_figure(len(scorers))
     for axes, scorer in zip(panels, scorers, strict=True):
         _points(axes, summary, scorer, "session_s", "Mean session time (s)", 1)
-    return finish(figure, "Quality against session time", summary)
+    return finish(figure, "Quality against session time", summary, INTERVALS)
 
 
 def draw_against_cost(data: RunData, summary: Mapping[str, Any]) -> Figure:
@@ -32,7 +32,7 @@ def draw_against_cost(data: RunData, summary: Mapping[str, Any]) -> Figure:
     figure, panels = new_figure(2)
     _points(panels[0], summary, scorer, "usd", "Cost ($ per 1,000 sessions)", 1000)
     _points(panels[1], summary, scorer, "f_tokens", "Tokens of F (per session)", 1)
-    return finish(figure, "Quality against cost", summary)
+    return finish(figure, "Quality against cost", summary, INTERVALS)
 
 
 def _scorers(summary: Mapping[str, Any]) -> list[str]:
@@ -66,8 +66,9 @@ def _points(
         return
     for result, x, y in shown:
         _point(axes, result, x, y, style[result.data["method"]])
-    # Quality has no natural zero worth drawing; cost has.
-    axes.set_xlim(0, max(x.high or x.mean for _, x, _ in shown) * 1.12 or 1)
+    # Quality has no natural zero worth drawing; cost has, with room for a marker on it.
+    right = max(x.high or x.mean for _, x, _ in shown) or 1.0
+    axes.set_xlim(-0.04 * right, 1.12 * right)
     axes.margins(y=0.15)
 
 

@@ -20,6 +20,8 @@ _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
 _LINES = ("-", "--", "-.", ":")
 _DPI = 200
 
+INTERVALS = "bars and bands: 95 % interval"
+
 
 @dataclass(frozen=True)
 class Look:
@@ -47,7 +49,7 @@ def styled() -> Iterator[None]:
     """The settings of all figures; whoever draws outside of it keeps their own."""
     import matplotlib
 
-    settings: dict[str, Any] = {
+    settings: Any = {  # its type spells out every setting there is
         "font.family": "DejaVu Sans",
         "font.size": 9,
         "axes.titlesize": 10,
@@ -59,12 +61,15 @@ def styled() -> Iterator[None]:
         "axes.axisbelow": True,
         "legend.frameon": False,
         "pdf.fonttype": 42,
+        "text.parse_math": False,  # a dollar sign is a dollar sign
     }
     with matplotlib.rc_context(settings):
         yield
 
 
-def new_figure(columns: int, *, width: float = 4.2, height: float = 3.4) -> tuple[Figure, list[Axes]]:
+def new_figure(
+    columns: int, *, width: float = 4.2, height: float = 3.4
+) -> tuple[Figure, list[Axes]]:
     """A figure of `columns` panels beside each other, drawn without a display."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -75,24 +80,35 @@ def new_figure(columns: int, *, width: float = 4.2, height: float = 3.4) -> tupl
     return figure, list(panels[0])
 
 
-def finish(figure: Figure, title: str, summary: Mapping[str, Any]) -> Figure:
-    """Title on top, the setting under the panels, one legend of all methods shown."""
+def finish(figure: Figure, title: str, summary: Mapping[str, Any], marks: str) -> Figure:
+    """Title on top; under the panels the setting and one legend. `marks` explains bars or bands."""
     figure.suptitle(title, fontsize=11, fontweight="bold")
     shown: dict[str, Any] = {}
     for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             shown.setdefault(label, handle)
-    if shown:
-        figure.legend(
-            list(shown.values()), list(shown), loc="outside lower center", ncols=min(4, len(shown))
-        )
     setting = (
         f"pair {summary['pair']}, {summary['history']} history, concurrency "
         f"{summary['concurrency']}, {sum(summary['sessions_asked'].values())} sessions, "
-        f"machine {summary['machine'] or 'unknown'}; bars and bands: 95 % interval"
+        f"machine {summary['machine'] or 'unknown'}; {marks}"
     )
-    figure.supxlabel(setting, fontsize=6.5, color="#555555")
+    figure.legend(
+        list(shown.values()),
+        list(shown),
+        loc="outside lower center",
+        ncols=max(1, min(4, len(shown))),
+        title=setting,
+        title_fontsize=6.5,
+    )
     return figure
+
+
+def pale(color: str) -> tuple[float, float, float]:
+    """A colour mixed with white, opaque, so that grid lines do not shine through a bar."""
+    from matplotlib.colors import to_rgb
+
+    red, green, blue = (0.5 + part / 2 for part in to_rgb(color))
+    return red, green, blue
 
 
 def nothing(axes: Axes, why: str) -> None:

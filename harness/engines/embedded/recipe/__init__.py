@@ -1,1 +1,1 @@
-"""How the embedded surrogate was made: prompts, F's replies, pruning, distillation, held-out figures."""
+"""How the embedded surrogate was made: prompts, F's replies, pruning, distillation, figures."""

@@ -8,49 +8,75 @@ goes on. The result is written to `harness/engines/embedded/surrogate/`.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
 SURROGATE = Path(__file__).parents[1] / "surrogate"
-HELD_OUT_PROMPTS = 240
 VALIDATION_DIALOGUES = 48
 INFLUENCE_TEXTS = 24
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """What decides the adapter. `dialogues` to generate, `reply_tokens` at most per reply."""
+
+    dialogues: int
+    reply_tokens: int
+    keep: int
+    epochs: int
+    held_out: int
+    seed: int
+
+
 @click.command()
-@click.option("--work", type=click.Path(path_type=Path), required=True, help="Folder for data and checkpoints.")
-@click.option("--out", type=click.Path(path_type=Path), default=SURROGATE, help="Where the adapter goes.")
-@click.option("--dialogues", default=2016, show_default=True, help="Training dialogues to generate.")
+@click.option(
+    "--work",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Folder for data and checkpoints.",
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=SURROGATE, help="Where the adapter goes."
+)
+@click.option("--dialogues", default=2016, show_default=True, help="Training dialogues.")
+@click.option("--reply-tokens", default=144, show_default=True, help="Longest reply of F.")
 @click.option("--keep", default=18, show_default=True, help="Layers that stay.")
-@click.option("--epochs", default=4, show_default=True, help="Passes over the data.")
-@click.option("--seed", default=7, show_default=True, help="Decides prompts, replies and training.")
-def main(work: Path, out: Path, dialogues: int, keep: int, epochs: int, seed: int) -> None:
+@click.option("--epochs", default=2, show_default=True, help="Passes over the data.")
+@click.option("--held-out", default=240, show_default=True, help="Prompts of the held-out kinds.")
+@click.option("--seed", default=7, show_default=True, help="Decides prompts, replies, training.")
+def main(work: Path, out: Path, **settings: int) -> None:
     """Regenerate the healing adapter of the embedded surrogate from F alone."""
     from harness.engines.embedded.recipe.distill import DistillSettings
     from harness.engines.embedded.recipe.generate import read_dialogues
 
+    recipe = Recipe(**settings)
     work.mkdir(parents=True, exist_ok=True)
-    settings = DistillSettings(epochs=epochs, seed=seed)
-    data = work / "train.jsonl"
-    generate_data(data, dialogues, seed)
-    records = list(read_dialogues(data))
-    kept = choose_layers(work, records, keep)
-    train(work, records, kept, settings)
-    finish(work, out, records, kept, settings, seed)
+    generate_data(work / "train.jsonl", recipe)
+    records = list(read_dialogues(work / "train.jsonl"))
+    kept = choose_layers(work, records, recipe.keep)
+    training = DistillSettings(epochs=recipe.epochs, seed=recipe.seed)
+    train(work, records, kept, training)
+    finish(work, out, records, kept, training, recipe)
 
 
-def generate_data(path: Path, count: int, seed: int) -> None:
-    """Sample F's replies to `count` dialogues of the training kinds."""
+def generate_data(path: Path, recipe: Recipe) -> None:
+    """Sample F's replies to dialogues of the training kinds."""
     from harness.engines.embedded.recipe.generate import write_dialogues
     from harness.engines.embedded.recipe.prompts import dialogues
 
     model, tokenizer = _load_f()
-    wanted = dialogues(count, seed=seed, held_out=False, follow_up_share=0.3)
+    wanted = dialogues(recipe.dialogues, seed=recipe.seed, held_out=False, follow_up_share=0.3)
     tokens = write_dialogues(
-        model, tokenizer, wanted, path, seed=seed, temperature=0.8, max_new_tokens=144
+        model,
+        tokenizer,
+        wanted,
+        path,
+        seed=recipe.seed,
+        temperature=0.8,
+        max_new_tokens=recipe.reply_tokens,
     )
     click.echo(f"{len(wanted)} dialogues, {tokens} reply tokens")
 
@@ -73,13 +99,17 @@ def train(work: Path, records: list[dict[str, Any]], kept: list[int], settings: 
     """Distill; the adapter and its curve go to the work folder."""
     import torch
 
-    from harness.engines.embedded.recipe.distill import distill, label
+    from harness.engines.embedded.recipe.distill import distill, read_labels, write_labels
     from harness.engines.embedded.recipe.prune import select_layers
     from harness.engines.transformers import lora
 
     model, _ = _load_f(attention="sdpa")
-    labels = label(model, records)
-    valid, train_set = labels[:VALIDATION_DIALOGUES], labels[VALIDATION_DIALOGUES:]
+    path = work / "labels.safetensors"
+    if not path.exists():
+        write_labels(model, records, path)
+    labels = read_labels(records, path)
+    validation = min(VALIDATION_DIALOGUES, len(labels) // 3)
+    valid, train_set = labels[:validation], labels[validation:]
     select_layers(model, model.model.layers, kept)
     trainable = lora.attach(model, rank=settings.rank, alpha=settings.alpha, seed=settings.seed)
     log = work / "curve.jsonl"
@@ -103,7 +133,7 @@ def finish(
     records: list[dict[str, Any]],
     kept: list[int],
     settings: Any,
-    seed: int,
+    recipe: Recipe,
 ) -> None:
     """Measure the surrogate on held-out kinds and write adapter, layers and card to `out`."""
     import shutil
@@ -117,13 +147,13 @@ def finish(
     (out / "surrogate.json").write_text(json.dumps({"kept_layers": kept}, indent=2) + "\n")
     g = _load_g(out)
     f, tokenizer = _load_f()
-    held_out = dialogues(HELD_OUT_PROMPTS, seed=seed, held_out=True, follow_up_share=0.0)
-    figures = evaluate(f, g, tokenizer, held_out, seed=seed + 1)
+    held_out = dialogues(recipe.held_out, seed=recipe.seed, held_out=True, follow_up_share=0.0)
+    figures = evaluate(f, g, tokenizer, held_out, seed=recipe.seed + 1)
     card = {
-        "recipe": "python -m harness.engines.embedded.recipe --work DIR",
-        "seed": seed,
+        "command": "python -m harness.engines.embedded.recipe --work DIR",
+        "recipe": asdict(recipe),
         "kept_layers": kept,
-        "settings": asdict(settings),
+        "training": asdict(settings),
         "dialogues": len(records),
         "reply_tokens": sum(e - s for r in records for s, e in r["spans"]),
         "curve": [json.loads(line) for line in (work / "curve.jsonl").open()],

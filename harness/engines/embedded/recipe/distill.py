@@ -41,36 +41,60 @@ class Labels:
 class DistillSettings:
     rank: int = 26
     alpha: float = 52.0
-    epochs: int = 4
+    epochs: int = 2
     learning_rate: float = 1.5e-3
     warmup_steps: int = 30
-    batch_tokens: int = 3072
+    batch_tokens: int = 2048
     clip: float = 1.0
     seed: int = 0
 
 
-@torch.inference_mode()
-def label(model: Any, dialogues: list[dict[str, Any]], batch_tokens: int = 4096) -> list[Labels]:
-    """F's top tokens at every reply position of `dialogues` (lines of `generate.read_dialogues`)."""
-    labels: list[Labels | None] = [None] * len(dialogues)
+def reply_positions(dialogue: dict[str, Any]) -> torch.Tensor:
+    """Index of the token before each reply token of a line of `generate.read_dialogues`."""
+    return torch.cat([torch.arange(s - 1, e - 1) for s, e in dialogue["spans"]])
+
+
+@torch.no_grad()
+def write_labels(model: Any, dialogues: list[dict[str, Any]], path: Path) -> None:
+    """F's TOP tokens at every reply position of `dialogues`, in their order, as safetensors."""
+    from safetensors.torch import save_file
+
+    tokens: dict[int, torch.Tensor] = {}
+    logp: dict[int, torch.Tensor] = {}
     lengths = [len(d["ids"]) for d in dialogues]
-    batches = list(_batches(lengths, batch_tokens, random.Random(0)))
-    for batch in tqdm(batches, desc="labels", file=sys.stderr):
-        ids = _pad([torch.tensor(dialogues[i]["ids"]) for i in batch])
-        hidden = model.model(ids).last_hidden_state
+    for batch in tqdm(list(_batches(lengths, 4096, random.Random(0))), desc="labels"):
+        hidden = model.model(_pad([torch.tensor(dialogues[i]["ids"]) for i in batch]))[0]
         for row, i in enumerate(batch):
-            spans = dialogues[i]["spans"]
-            positions = torch.cat([torch.arange(s - 1, e - 1) for s, e in spans])
-            logp = model.lm_head(hidden[row, positions]).float().log_softmax(-1)
-            top = logp.topk(TOP, dim=-1)
-            labels[i] = Labels(
-                torch.tensor(dialogues[i]["ids"]), positions, top.indices.int(), top.values.half()
-            )
-    return [x for x in labels if x is not None]
+            states = hidden[row, reply_positions(dialogues[i])]
+            top = model.lm_head(states).float().log_softmax(-1).topk(TOP, dim=-1)
+            tokens[i], logp[i] = top.indices.int(), top.values.half()
+    order = range(len(dialogues))
+    together = {
+        "tokens": torch.cat([tokens[i] for i in order]),
+        "logp": torch.cat([logp[i] for i in order]),
+    }
+    save_file(together, path)
+
+
+def read_labels(dialogues: list[dict[str, Any]], path: Path) -> list[Labels]:
+    """What `write_labels` wrote for `dialogues`."""
+    from safetensors.torch import load_file
+
+    stored = load_file(path)
+    positions = [reply_positions(d) for d in dialogues]
+    sizes = [len(p) for p in positions]
+    tokens, logp = stored["tokens"].split(sizes), stored["logp"].split(sizes)
+    return [
+        Labels(torch.tensor(d["ids"]), p, t, q)
+        for d, p, t, q in zip(dialogues, positions, tokens, logp, strict=True)
+    ]
 
 
 def partition_kl(logits: torch.Tensor, tokens: torch.Tensor, logp: torch.Tensor) -> torch.Tensor:
-    """KL(F || G) per position over {TOP tokens, all others}, in nats. Shapes (N, V), (N, K), (N, K)."""
+    """KL(F || G) per position over {TOP tokens, all others}, in nats.
+
+    Shapes: logits (N, V), tokens and logp (N, TOP), result (N).
+    """
     logits = logits.float()
     ours = logits.gather(1, tokens.long()) - logits.logsumexp(-1, keepdim=True)
     theirs = logp.float()
@@ -92,7 +116,9 @@ def distill(
     """Train `trainable`; append the curve to `log` (JSONL) and call `checkpoint` at each entry."""
     rng = random.Random(settings.seed)
     lengths = [len(x.ids) for x in train]
-    plan = [b for _ in range(settings.epochs) for b in _batches(lengths, settings.batch_tokens, rng)]
+    plan = [
+        b for _ in range(settings.epochs) for b in _batches(lengths, settings.batch_tokens, rng)
+    ]
     optimizer = torch.optim.AdamW(trainable, lr=settings.learning_rate, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda s: _warm_cosine(s, settings.warmup_steps, len(plan))

@@ -15,7 +15,7 @@ from harness.engines.embedded.recipe.prompts import Dialogue
 class HeldOut:
     """Held-out figures of a surrogate. `agreement` is a share, `kl` KL(F || G) in nats.
 
-    `repetition_F` and `repetition_G`: share of repeated word 4-grams in greedy replies.
+    `repetition_f` and `repetition_g`: share of repeated word 4-grams in greedy replies.
     `block_share`: parameters in G's blocks over those in F's. Means are over reply positions.
     """
 
@@ -23,8 +23,8 @@ class HeldOut:
     positions: int
     agreement: float
     kl: float
-    repetition_F: float
-    repetition_G: float
+    repetition_f: float
+    repetition_g: float
     block_share: float
 
     def rounded(self) -> dict[str, float | int]:
@@ -43,7 +43,9 @@ def evaluate(
     greedy_prompts: int | None = None,
 ) -> HeldOut:
     """Sample F's replies (temperature 0.8) to `dialogues`, then compare both models on them."""
-    chats: list[list[dict[str, str]]] = [[{"role": "user", "content": d.turns[0]}] for d in dialogues]
+    chats: list[list[dict[str, str]]] = [
+        [{"role": "user", "content": d.turns[0]}] for d in dialogues
+    ]
     prompts = [template_ids(tokenizer, chat, add_generation_prompt=True) for chat in chats]
     generator = torch.Generator().manual_seed(seed)
     replies = sample_replies(
@@ -52,7 +54,9 @@ def evaluate(
     samples = []
     for chat, reply in zip(chats, replies, strict=True):
         text = tokenizer.decode(reply, skip_special_tokens=True)
-        samples.append(encode_with_spans(tokenizer, [*chat, {"role": "assistant", "content": text}]))
+        samples.append(
+            encode_with_spans(tokenizer, [*chat, {"role": "assistant", "content": text}])
+        )
     agreement, kl, positions = compare(f, g, samples)
     greedy = prompts if greedy_prompts is None else prompts[:greedy_prompts]
     return HeldOut(
@@ -60,8 +64,8 @@ def evaluate(
         positions=positions,
         agreement=agreement,
         kl=kl,
-        repetition_F=greedy_repetition(f, tokenizer, greedy, greedy_tokens),
-        repetition_G=greedy_repetition(g, tokenizer, greedy, greedy_tokens),
+        repetition_f=greedy_repetition(f, tokenizer, greedy, greedy_tokens),
+        repetition_g=greedy_repetition(g, tokenizer, greedy, greedy_tokens),
         block_share=block_parameters(g) / block_parameters(f),
     )
 
@@ -88,7 +92,9 @@ def greedy_repetition(model: Any, tokenizer: Any, prompts: list[list[int]], toke
     replies = sample_replies(
         model, prompts, temperature=0.0, max_new_tokens=tokens, generator=torch.Generator()
     )
-    shares = [repeated_share(tokenizer.decode(r, skip_special_tokens=True).split()) for r in replies]
+    shares = [
+        repeated_share(tokenizer.decode(r, skip_special_tokens=True).split()) for r in replies
+    ]
     return sum(shares) / len(shares)
 
 

@@ -128,7 +128,9 @@ def encode_with_spans(
     return template_ids(tokenizer, chat, add_generation_prompt=False), spans
 
 
-def template_ids(tokenizer: Any, chat: list[dict[str, str]], *, add_generation_prompt: bool) -> list[int]:
+def template_ids(
+    tokenizer: Any, chat: list[dict[str, str]], *, add_generation_prompt: bool
+) -> list[int]:
     ids: list[int] = tokenizer.apply_chat_template(
         chat, add_generation_prompt=add_generation_prompt, return_dict=False
     )
@@ -159,7 +161,11 @@ def _converse(
             chats[i].append({"role": "user", "content": group[i].turns[turn]})
         prompts = [template_ids(tokenizer, chats[i], add_generation_prompt=True) for i in live]
         replies = sample_replies(
-            model, prompts, temperature=temperature, max_new_tokens=max_new_tokens, generator=generator
+            model,
+            prompts,
+            temperature=temperature,
+            max_new_tokens=max_new_tokens,
+            generator=generator,
         )
         for i, reply in zip(live, replies, strict=True):
             text = tokenizer.decode(reply, skip_special_tokens=True)

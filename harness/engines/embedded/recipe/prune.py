@@ -43,6 +43,7 @@ def layers_to_keep(model: Any, texts: list[list[int]], keep: int) -> list[int]:
 def select_layers(model: Any, layers: torch.nn.ModuleList, kept: list[int]) -> None:
     """Make `model` consist of `layers[i] for i in kept`, renumbered for the key-value cache."""
     chosen = torch.nn.ModuleList(layers[i] for i in kept)
+    layer: Any
     for index, layer in enumerate(chosen):
         layer.self_attn.layer_idx = index
     model.model.layers = chosen

@@ -173,28 +173,20 @@ async def serve_session(
     session_s = end - begin
     busy_s = union_length(clock.busy)
     calls = [call for turn in turns for call in turn["calls"]]
-    return SessionRecord(
-        schema=SCHEMA_VERSION,
-        method=key.method,
-        task=key.task,
-        session_id=key.session_id,
-        seed=key.seed,
-        outcome="scored",
-        reason=None,
-        turns=turns,
-        session_s=session_s,
-        overhead_s=max(0.0, session_s - busy_s),
-        memory=own.memory.record(),
-        cost=session_cost(calls, busy_s, engines.pair.prices),
-        references=list(session.references) if session.references is not None else None,
-        gold=list(session.gold) if session.gold is not None else None,
-        metadata=dict(session.metadata),
-        finished_at=_now(),
-    )
+    return {
+        **unserved(key, session, "scored", None),
+        "turns": turns,
+        "session_s": session_s,
+        "overhead_s": max(0.0, session_s - busy_s),
+        "memory": own.memory.record(),
+        "cost": session_cost(calls, busy_s, engines.pair.prices),
+        "references": list(session.references) if session.references is not None else None,
+        "gold": list(session.gold) if session.gold is not None else None,
+    }
 
 
-def unserved(key: UnitKey, session: Session, outcome: Outcome, reason: str) -> SessionRecord:
-    """The record of a session that has no replies: it failed, or was not attempted."""
+def unserved(key: UnitKey, session: Session, outcome: Outcome, reason: str | None) -> SessionRecord:
+    """The record of a session without replies: it failed, or was not attempted, for `reason`."""
     return SessionRecord(
         schema=SCHEMA_VERSION,
         method=key.method,

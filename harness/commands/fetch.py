@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from harness.engines.embedded.fetch import SCHEME, fetch_one
 from harness.engines.load import resolve_model
 from harness.engines.pairs import load_pair
+from harness.errors import UserError
 
 
 def fetch_pair(name: str, *, as_json: bool) -> str:
@@ -17,20 +19,23 @@ def fetch_pair(name: str, *, as_json: bool) -> str:
     pair = load_pair(name)
     folders = {}
     for role, spec in (("F", pair.F), ("G", pair.G), ("encoder", pair.encoder)):
-        source = resolve_model(spec.id, offline=False, revision=spec.revision)
-        folders[role] = str(
-            source if isinstance(source, Path) else _download(source, spec.revision)
-        )
+        folders[role] = str(_ready(spec.id, spec.revision))
     if as_json:
         return json.dumps(folders)
     return "\n".join(f"{role:<8}{folder}" for role, folder in folders.items())
 
 
+def _ready(model_id: str, revision: str) -> Path | str:
+    """The model's folder: embedded models have every checksum verified, others are downloaded."""
+    if model_id.startswith(SCHEME):
+        return fetch_one(model_id.removeprefix(SCHEME), verify=True)
+    source = resolve_model(model_id, offline=False, revision=revision)
+    return source if isinstance(source, Path) else _download(source, revision)
+
+
 def _download(repo: str, revision: str) -> str:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError
-
-    from harness.errors import UserError
 
     try:
         return snapshot_download(

@@ -16,6 +16,7 @@ from harness.engines.embedded.recipe.distill import TOP, partition_kl
 from harness.engines.embedded.recipe.evaluate import compare, repeated_share
 from harness.engines.embedded.recipe.prompts import dialogues
 from harness.engines.embedded.recipe.prune import layers_to_keep, select_layers
+from harness.engines.embedded.recipe.settle import repeats, unlikelihood
 from harness.engines.transformers import lora
 
 
@@ -126,10 +127,62 @@ def test_repeated_share(text: str, share: float) -> None:
     assert repeated_share(text.split()) == pytest.approx(share)
 
 
+@pytest.mark.parametrize(
+    ("reply", "where"),
+    [
+        ([], []),
+        ([1, 2, 3, 4], []),
+        ([1, 2, 3, 4, 1, 2, 3, 4], [7]),
+        ([5, 5, 5, 5, 5, 5], [4, 5]),
+        ([1, 2, 3, 4, 9, 1, 2, 3, 4, 9], [8, 9]),
+    ],
+)
+def test_repeats_are_the_tokens_that_complete_a_known_4_gram(
+    reply: list[int], where: list[int]
+) -> None:
+    assert repeats(reply) == where
+
+
+def test_unlikelihood_against_brute_force() -> None:
+    model = tiny()
+    pairs = [([7, 8], [1, 2, 3, 4, 1, 2, 3, 4]), ([9], [5] * 6), ([9], [1, 2])]
+    expected = []
+    for prompt, reply in pairs:
+        p = model(torch.tensor([prompt + reply])).logits[0].softmax(-1)
+        for i in repeats(reply):
+            expected.append(-torch.log(1 - p[len(prompt) + i - 1, reply[i]]))
+    loss = unlikelihood(model, pairs)
+    assert loss.item() == pytest.approx(torch.stack(expected).mean().item(), rel=1e-4)
+    assert unlikelihood(model, pairs[2:]).item() == 0.0
+
+
+def test_a_saved_lora_is_loaded_back(tmp_path: Path) -> None:
+    model = tiny()
+    for p in lora.attach(model, rank=3, alpha=6.0, seed=1):
+        torch.nn.init.normal_(p, std=0.1, generator=torch.Generator().manual_seed(3))
+    expected = model(torch.arange(9)[None]).logits
+    lora.save(model, tmp_path, rank=3, alpha=6.0, dtype=torch.float32)
+    other = tiny()
+    lora.attach(other, rank=3, alpha=6.0, seed=2)
+    lora.load(other, tmp_path)
+    assert torch.equal(other(torch.arange(9)[None]).logits, expected)
+
+
 @pytest.mark.slow
 def test_the_command_makes_an_adapter_from_f_alone(tmp_path: Path) -> None:
     words = ["--work", tmp_path / "work", "--out", tmp_path / "out"]
-    tiny_run = ["--dialogues", 3, "--reply-tokens", 12, "--epochs", 1, "--held-out", 2]
+    tiny_run = [
+        "--dialogues",
+        3,
+        "--reply-tokens",
+        12,
+        "--epochs",
+        1,
+        "--held-out",
+        2,
+        "--loop-steps",
+        1,
+    ]
     command = [sys.executable, "-m", "harness.engines.embedded.recipe", *words, *tiny_run]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -58,7 +58,7 @@ def build_surrogate(original: Path, surrogate: Path, out: Path) -> None:
             original, dtype=torch.float32, local_files_only=True
         )
         kept = read_kept_layers(surrogate / CARD, model.config.num_hidden_layers)
-        select_layers(model, model.model.layers, kept)
+        select_layers(model, model.model.layers, kept, getattr(model.config, "layer_types", None))
         merge_lora(model, surrogate)
         model.save_pretrained(out)
         AutoTokenizer.from_pretrained(original, local_files_only=True).save_pretrained(out)

@@ -76,6 +76,19 @@ def save(model: Any, folder: Path, *, rank: int, alpha: float, dtype: torch.dtyp
     (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
 
 
+def load(model: Any, folder: Path) -> None:
+    """Fill the layers of an attached `model` from what `save` wrote. KeyError for another model."""
+    from safetensors.torch import load_file
+
+    tensors = load_file(folder / "adapter_model.safetensors")
+    with torch.no_grad():
+        for path, module in model.named_modules():
+            if isinstance(module, LoraLinear):
+                for part in ("lora_A", "lora_B"):
+                    weight = tensors[f"base_model.model.{path}.{part}.weight"]
+                    getattr(module, part).copy_(weight)
+
+
 def _projections(model: Any) -> Iterator[tuple[torch.nn.Module, str, torch.nn.Linear]]:
     for parent in model.modules():
         for name, child in parent.named_children():

@@ -1,8 +1,8 @@
 """Make the embedded surrogate from F alone: `python -m harness.engines.embedded.recipe --work DIR`.
 
 Stages: F's sampled replies to the recipe's prompts; the layers to keep; F's labels; distillation;
-held-out figures. What a stage has finished stays in the work folder, so that an interrupted recipe
-goes on. The result is written to `harness/engines/embedded/surrogate/`.
+unlearning of loops; held-out figures. What a stage has finished stays in the work folder, so that
+an interrupted recipe goes on. The result is written to `harness/engines/embedded/surrogate/`.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ class Recipe:
     reply_tokens: int
     keep: int
     epochs: int
+    loop_steps: int
     held_out: int
     seed: int
 
@@ -45,6 +46,7 @@ class Recipe:
 @click.option("--reply-tokens", default=144, show_default=True, help="Longest reply of F.")
 @click.option("--keep", default=18, show_default=True, help="Layers that stay.")
 @click.option("--epochs", default=2, show_default=True, help="Passes over the data.")
+@click.option("--loop-steps", default=30, show_default=True, help="Steps per round against loops.")
 @click.option("--held-out", default=240, show_default=True, help="Prompts of the held-out kinds.")
 @click.option("--seed", default=7, show_default=True, help="Decides prompts, replies, training.")
 def main(work: Path, out: Path, **settings: int) -> None:
@@ -58,7 +60,10 @@ def main(work: Path, out: Path, **settings: int) -> None:
     records = list(read_dialogues(work / "train.jsonl"))
     kept = choose_layers(work, records, recipe.keep)
     training = DistillSettings(epochs=recipe.epochs, seed=recipe.seed)
-    train(work, records, kept, training)
+    if not is_trained(work):
+        train(work, records, kept, training)
+    if not (work / "settled.json").exists():
+        unlearn_loops(work, records, kept, training, recipe.loop_steps)
     finish(work, out, records, kept, training, recipe)
 
 
@@ -100,18 +105,13 @@ def train(work: Path, records: list[dict[str, Any]], kept: list[int], settings: 
     import torch
 
     from harness.engines.embedded.recipe.distill import distill, read_labels, write_labels
-    from harness.engines.embedded.recipe.prune import select_layers
     from harness.engines.transformers import lora
 
-    model, _ = _load_f(attention="sdpa")
     path = work / "labels.safetensors"
     if not path.exists():
-        write_labels(model, records, path)
-    labels = read_labels(records, path)
-    validation = min(VALIDATION_DIALOGUES, len(labels) // 3)
-    valid, train_set = labels[:validation], labels[validation:]
-    select_layers(model, model.model.layers, kept)
-    trainable = lora.attach(model, rank=settings.rank, alpha=settings.alpha, seed=settings.seed)
+        write_labels(_load_f()[0], records, path)
+    valid, train_set = split(read_labels(records, path))
+    model, trainable = _load_adapted(kept, settings)
     log = work / "curve.jsonl"
     log.unlink(missing_ok=True)
 
@@ -125,6 +125,44 @@ def train(work: Path, records: list[dict[str, Any]], kept: list[int], settings: 
         )
 
     distill(model, trainable, train_set, valid, settings, log, checkpoint)
+
+
+def split(labels: list[Any]) -> tuple[list[Any], list[Any]]:
+    """Validation and training labels."""
+    validation = min(VALIDATION_DIALOGUES, len(labels) // 3)
+    return labels[:validation], labels[validation:]
+
+
+def unlearn_loops(
+    work: Path, records: list[dict[str, Any]], kept: list[int], settings: Any, steps: int
+) -> None:
+    """Unlikelihood on G's own greedy loops; the adapter goes to `settled/`, its log beside it."""
+    import torch
+
+    from harness.engines.embedded.recipe.distill import read_labels
+    from harness.engines.embedded.recipe.settle import SettleSettings, settle
+    from harness.engines.transformers import lora
+
+    model, trainable = _load_adapted(kept, settings)
+    lora.load(model, work / "adapter")
+    prompts = [r["ids"][: r["spans"][0][0]] for r in records]
+    _, labels = split(read_labels(records, work / "labels.safetensors"))
+    history = settle(
+        model, trainable, prompts, labels, SettleSettings(seed=settings.seed, steps=steps)
+    )
+    lora.save(
+        model, work / "settled", rank=settings.rank, alpha=settings.alpha, dtype=torch.float16
+    )
+    (work / "settled.json").write_text(json.dumps(history))
+
+
+def is_trained(work: Path) -> bool:
+    """Whether the curve in the work folder reaches its last step."""
+    log = work / "curve.jsonl"
+    if not log.exists():
+        return False
+    last = json.loads(log.read_text("utf-8").splitlines()[-1])
+    return bool(last["step"] == last["steps"])
 
 
 def finish(
@@ -143,7 +181,7 @@ def finish(
 
     out.mkdir(parents=True, exist_ok=True)
     for name in ("adapter_model.safetensors", "adapter_config.json"):
-        shutil.copyfile(work / "adapter" / name, out / name)
+        shutil.copyfile(work / "settled" / name, out / name)
     (out / "surrogate.json").write_text(json.dumps({"kept_layers": kept}, indent=2) + "\n")
     g = _load_g(out)
     f, tokenizer = _load_f()
@@ -157,23 +195,34 @@ def finish(
         "dialogues": len(records),
         "reply_tokens": sum(e - s for r in records for s, e in r["spans"]),
         "curve": [json.loads(line) for line in (work / "curve.jsonl").open()],
+        "loops": json.loads((work / "settled.json").read_text("utf-8")),
         "held_out": figures.rounded(),
     }
     (out / "card.json").write_text(json.dumps(card, indent=2) + "\n")
     click.echo(json.dumps(card["held_out"], indent=2))
 
 
-def _load_f(attention: str = "grouped") -> tuple[Any, Any]:
+def _load_adapted(kept: list[int], settings: Any) -> tuple[Any, list[Any]]:
+    """F pruned to `kept` with a fresh LoRA on it, and the LoRA's parameters."""
+    from harness.engines.embedded.recipe.prune import select_layers
+    from harness.engines.transformers import lora
+
+    model, _ = _load_f()
+    types = getattr(model.config, "layer_types", None)
+    select_layers(model, model.model.layers, kept, types)
+    return model, lora.attach(model, rank=settings.rank, alpha=settings.alpha, seed=settings.seed)
+
+
+def _load_f() -> tuple[Any, Any]:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from harness.engines.embedded.fetch import fetch_one
     from harness.engines.transformers.attention import register
 
-    register()
     folder = fetch_one("F")
     model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.bfloat16, attn_implementation=attention
+        folder, dtype=torch.bfloat16, attn_implementation=register()
     )
     return model.eval(), AutoTokenizer.from_pretrained(folder)
 

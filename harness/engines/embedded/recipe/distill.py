@@ -62,8 +62,8 @@ def write_labels(model: Any, dialogues: list[dict[str, Any]], path: Path) -> Non
     tokens: dict[int, torch.Tensor] = {}
     logp: dict[int, torch.Tensor] = {}
     lengths = [len(d["ids"]) for d in dialogues]
-    for batch in tqdm(list(_batches(lengths, 4096, random.Random(0))), desc="labels"):
-        hidden = model.model(_pad([torch.tensor(dialogues[i]["ids"]) for i in batch]))[0]
+    for batch in tqdm(list(batches(lengths, 4096, random.Random(0))), desc="labels"):
+        hidden = model.model(pad([torch.tensor(dialogues[i]["ids"]) for i in batch]))[0]
         for row, i in enumerate(batch):
             states = hidden[row, reply_positions(dialogues[i])]
             top = model.lm_head(states).float().log_softmax(-1).topk(TOP, dim=-1)
@@ -116,9 +116,7 @@ def distill(
     """Train `trainable`; append the curve to `log` (JSONL) and call `checkpoint` at each entry."""
     rng = random.Random(settings.seed)
     lengths = [len(x.ids) for x in train]
-    plan = [
-        b for _ in range(settings.epochs) for b in _batches(lengths, settings.batch_tokens, rng)
-    ]
+    plan = [b for _ in range(settings.epochs) for b in batches(lengths, settings.batch_tokens, rng)]
     optimizer = torch.optim.AdamW(trainable, lr=settings.learning_rate, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda s: _warm_cosine(s, settings.warmup_steps, len(plan))
@@ -126,7 +124,7 @@ def distill(
     start = time.monotonic()
     recent: list[float] = []
     for step, batch in enumerate(tqdm(plan, desc="distill", file=sys.stderr), start=1):
-        loss = _batch_kl(model, [train[i] for i in batch])
+        loss = batch_kl(model, [train[i] for i in batch])
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(trainable, settings.clip)
@@ -151,28 +149,30 @@ def distill(
 def mean_kl(model: Any, labels: list[Labels], batch_tokens: int) -> float:
     """Mean partition KL over all reply positions of `labels`, in nats."""
     total, count = 0.0, 0
-    for batch in _batches([len(x.ids) for x in labels], batch_tokens, random.Random(0)):
+    for batch in batches([len(x.ids) for x in labels], batch_tokens, random.Random(0)):
         group = [labels[i] for i in batch]
         positions = sum(len(x.positions) for x in group)
-        total += _batch_kl(model, group).item() * positions
+        total += batch_kl(model, group).item() * positions
         count += positions
     return total / count
 
 
-def _batch_kl(model: Any, group: list[Labels]) -> torch.Tensor:
+def batch_kl(model: Any, group: list[Labels]) -> torch.Tensor:
+    """Mean partition KL over the reply positions of `group`, with gradients."""
     # Right padding under a causal mask: no real position sees it, so no mask is needed.
-    hidden = model.model(_pad([x.ids for x in group])).last_hidden_state
+    hidden = model.model(pad([x.ids for x in group])).last_hidden_state
     states = torch.cat([hidden[row, x.positions] for row, x in enumerate(group)])
     tokens = torch.cat([x.tokens for x in group])
     logp = torch.cat([x.logp for x in group])
     return partition_kl(model.lm_head(states), tokens, logp).mean()
 
 
-def _pad(rows: list[torch.Tensor]) -> torch.Tensor:
+def pad(rows: list[torch.Tensor]) -> torch.Tensor:
+    """Rows of ids, padded on the right with 0."""
     return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
 
 
-def _batches(lengths: list[int], budget: int, rng: random.Random) -> Iterator[list[int]]:
+def batches(lengths: list[int], budget: int, rng: random.Random) -> Iterator[list[int]]:
     """Batches of similar length within `budget` padded tokens, in random order."""
     order = sorted(range(len(lengths)), key=lambda i: lengths[i] + rng.uniform(0, 24))
     batches: list[list[int]] = [[]]

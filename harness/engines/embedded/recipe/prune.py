@@ -19,10 +19,11 @@ def layers_to_keep(model: Any, texts: list[list[int]], keep: int) -> list[int]:
     `model` is left as it was.
     """
     everything = model.model.layers
+    types = getattr(model.config, "layer_types", None)
     kept = list(range(len(everything)))
     try:
         while len(kept) > keep:
-            select_layers(model, everything, kept)
+            select_layers(model, everything, kept, types)
             influence = torch.zeros(len(kept), dtype=torch.float64)
             for ids in texts:
                 states = model.model(torch.tensor([ids]), output_hidden_states=True).hidden_states
@@ -36,17 +37,22 @@ def layers_to_keep(model: Any, texts: list[list[int]], keep: int) -> list[int]:
             influence[-1] = float("inf")
             del kept[int(influence.argmin())]
     finally:
-        select_layers(model, everything, list(range(len(everything))))
+        select_layers(model, everything, list(range(len(everything))), types)
     return kept
 
 
-def select_layers(model: Any, layers: torch.nn.ModuleList, kept: list[int]) -> None:
-    """Make `model` consist of `layers[i] for i in kept`, renumbered for the key-value cache."""
+def select_layers(
+    model: Any, layers: torch.nn.ModuleList, kept: list[int], types: list[str] | None = None
+) -> None:
+    """Make `model` consist of `layers[i] for i in kept`, renumbered for the key-value cache.
+
+    `types`: the attention type of each of `layers`, where the configuration lists them.
+    """
     chosen = torch.nn.ModuleList(layers[i] for i in kept)
     layer: Any
     for index, layer in enumerate(chosen):
         layer.self_attn.layer_idx = index
     model.model.layers = chosen
     model.config.num_hidden_layers = len(kept)
-    if getattr(model.config, "layer_types", None):
-        model.config.layer_types = model.config.layer_types[: len(kept)]
+    if types:
+        model.config.layer_types = [types[i] for i in kept]

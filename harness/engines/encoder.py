@@ -1,4 +1,4 @@
-"""The sentence encoder: texts to unit vectors, on a thread of its own."""
+"""The sentence encoder: texts to unit vectors, off the event loop's thread."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.engines.base import ModelFacts
+from harness.engines.compute import cpu_thread
 from harness.engines.hub import is_offline, quiet
 from harness.engines.pairs import EncoderSpec
 from harness.errors import UserError
@@ -28,7 +29,11 @@ class SentenceEncoder:
         self._model: Any = model
         # A tokenizer changes its padding while it encodes: counting must not share the model's.
         self._counter: Any = copy.deepcopy(model.tokenizer)
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encoder")
+        self._own_thread = (
+            None
+            if model.device.type == "cpu"
+            else ThreadPoolExecutor(max_workers=1, thread_name_prefix="encoder")
+        )
 
     @classmethod
     def load(cls, source: Path | str, spec: EncoderSpec, *, offline: bool) -> SentenceEncoder:
@@ -68,7 +73,8 @@ class SentenceEncoder:
         if not texts:
             return []
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, self.embed_now, list(texts))
+        thread = self._own_thread or cpu_thread()
+        return await loop.run_in_executor(thread, self.embed_now, list(texts))
 
     def embed_now(self, texts: Sequence[str]) -> list[list[float]]:
         """`embed` on the calling thread, for code that is not asynchronous."""
@@ -88,5 +94,6 @@ class SentenceEncoder:
 
     async def close(self) -> None:
         """Wait for what is running, then free the model."""
-        await asyncio.to_thread(self._thread.shutdown)
+        if self._own_thread is not None:
+            await asyncio.to_thread(self._own_thread.shutdown)
         self._model = None

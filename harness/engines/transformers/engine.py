@@ -12,6 +12,7 @@ import torch
 
 from harness.engines.base import ModelFacts, Sampling
 from harness.engines.chat import prompt_hash
+from harness.engines.compute import cpu_thread
 from harness.engines.transformers.decode import Row, clock, decode
 from harness.engines.transformers.kv import kv_bytes_per_token
 from harness.engines.transformers.worker import Request, Worker
@@ -40,7 +41,8 @@ class TransformersEngine:
         self.role: Role = role
         self.facts = _facts(model, model_id)
         self.stop_ids = turn_end_ids(model, tokenizer)
-        self._worker = Worker(f"model-{role}", batch_size, self._serve)
+        shared = cpu_thread() if model.device.type == "cpu" else None
+        self._worker = Worker(f"model-{role}", batch_size, self._serve, shared)
 
     async def generate(self, prompt_ids: list[int], sampling: Sampling) -> Completion:
         """Generate until end of turn or `max_new_tokens`; the end-of-turn token is counted.

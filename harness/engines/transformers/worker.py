@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 from harness.engines.base import Sampling
@@ -40,11 +41,19 @@ class Worker:
     """First come, first served; requests next to each other in the queue share a batch.
 
     `serve` answers a batch: it settles every request's future, whatever happens. Nothing that a
-    request or a task raises ends the thread.
+    request or a task raises ends the thread. With `shared`, the work itself is done there, one
+    piece at a time, and this thread only hands it over.
     """
 
-    def __init__(self, name: str, batch_size: int, serve: Callable[[list[Request]], None]) -> None:
+    def __init__(
+        self,
+        name: str,
+        batch_size: int,
+        serve: Callable[[list[Request]], None],
+        shared: Executor | None = None,
+    ) -> None:
         self._serve = serve
+        self._shared = shared
         self._batch_size = batch_size
         self._queue: deque[Request | _Task] = deque()
         self._changed = threading.Condition()
@@ -109,11 +118,17 @@ class Worker:
     def _loop(self) -> None:
         while (work := self._take()) is not None:
             if isinstance(work, _Task):
-                _run(work)
+                self._do(partial(_run, work))
             elif work:
-                self._serve(work)
+                self._do(partial(self._serve, work))
             # Nothing of the last work may stay alive while the thread waits for more.
             del work
+
+    def _do(self, piece: Callable[[], None]) -> None:
+        if self._shared is None:
+            piece()
+        else:
+            self._shared.submit(piece).result()
 
 
 def _run(task: _Task) -> None:

@@ -68,7 +68,8 @@ def settle(
             picked = rng.sample(range(len(chosen)), min(settings.replies_per_step, len(chosen)))
             loops = unlikelihood(model, [(chosen[i], replies[i]) for i in picked])
             optimizer.zero_grad(set_to_none=True)
-            (kl + settings.weight * loops).backward()
+            loss = kl + settings.weight * loops
+            loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(trainable, settings.clip)
             optimizer.step()
             totals["kl"] += kl.item()
@@ -116,7 +117,8 @@ def unlikelihood(model: Any, pairs: list[tuple[list[int], list[int]]]) -> torch.
             states.append(hidden[row, len(prompt) + position - 1])
             tokens.append(reply[position])
     if not states:
-        return hidden.sum() * 0.0
+        nothing: torch.Tensor = hidden.sum() * 0.0
+        return nothing
     logp = model.lm_head(torch.stack(states)).float().log_softmax(-1)
-    taken = logp.gather(1, torch.tensor(tokens)[:, None]).exp()
+    taken: torch.Tensor = logp.gather(1, torch.tensor(tokens)[:, None]).exp()
     return -torch.log1p(-taken.clamp(max=1 - 1e-4)).mean()

@@ -242,7 +242,9 @@ def test_cancelled_requests_leave_the_rest_alone(engine, prompts, singles):
         waiting.cancel()
         gate.set()
         await holder
-        running = asyncio.create_task(engine.generate(prompts[3], Sampling(4000)))
+        # So hot that no token is likely, the end of turn neither: it is still running when cancelled.
+        endless = Sampling(4000, temperature=5.0, seed=1)
+        running = asyncio.create_task(engine.generate(prompts[3], endless))
         first = await kept
         running_alone = asyncio.create_task(engine.run_exclusive(lambda: "after"))
         await asyncio.sleep(0.5)

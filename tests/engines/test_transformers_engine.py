@@ -242,7 +242,7 @@ def test_cancelled_requests_leave_the_rest_alone(engine, prompts, singles):
         waiting.cancel()
         gate.set()
         await holder
-        # So hot that no token is likely, the end of turn neither: it is still running when cancelled.
+        # So hot that the end of turn is as unlikely as any token: it runs until it is cancelled.
         endless = Sampling(4000, temperature=5.0, seed=1)
         running = asyncio.create_task(engine.generate(prompts[3], endless))
         first = await kept

@@ -83,6 +83,14 @@ def test_make_bench_runs_the_demo_and_resumes(tmp_path: Path) -> None:
     assert "finished before; nothing to serve" in again.stderr
 
 
+def test_the_readme_shows_the_committed_demo() -> None:
+    demo = ROOT / "results" / "cpu-2core" / "demo"
+    lines = (demo / "tables" / "main.md").read_text("utf-8").splitlines()
+    table = "\n".join(line for line in lines if line.startswith("|"))
+    assert table
+    assert table in (ROOT / "README.md").read_text("utf-8")
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_links_lead_somewhere(page: Path) -> None:
     for target in LINK.findall(page.read_text("utf-8")):

@@ -96,11 +96,17 @@ def finish(figure: Figure, title: str, summary: Mapping[str, Any], marks: str) -
         list(shown.values()),
         list(shown),
         loc="outside lower center",
-        ncols=max(1, min(4, len(shown))),
+        ncols=legend_columns(list(shown), figure.get_figwidth()),
         title=setting,
         title_fontsize=6.5,
     )
     return figure
+
+
+def legend_columns(labels: list[str], width: float) -> int:
+    """How many entries fit beside each other in a figure of `width` inches; at least one."""
+    entry = 0.65 + 0.08 * max((len(label) for label in labels), default=0)
+    return max(1, min(len(labels), int(width / entry)))
 
 
 def pale(color: str) -> tuple[float, float, float]:

@@ -183,7 +183,7 @@ def finish(
     for name in ("adapter_model.safetensors", "adapter_config.json"):
         shutil.copyfile(work / "settled" / name, out / name)
     (out / "surrogate.json").write_text(json.dumps({"kept_layers": kept}, indent=2) + "\n")
-    g = _load_g(out)
+    g = _load_g(out, work / "G")
     f, tokenizer = _load_f()
     held_out = dialogues(recipe.held_out, seed=recipe.seed, held_out=True, follow_up_share=0.0)
     figures = evaluate(f, g, tokenizer, held_out, seed=recipe.seed + 1)
@@ -227,14 +227,19 @@ def _load_f() -> tuple[Any, Any]:
     return model.eval(), AutoTokenizer.from_pretrained(folder)
 
 
-def _load_g(surrogate: Path) -> Any:
+def _load_g(surrogate: Path, folder: Path) -> Any:
+    """G of the adapter in `surrogate`, built in `folder`: the user's cache keeps its own G."""
+    import shutil
+
     import torch
     from transformers import AutoModelForCausalLM
 
+    from harness.engines.embedded.build import build_surrogate
     from harness.engines.embedded.fetch import fetch_one
     from harness.engines.transformers.attention import register
 
-    folder = fetch_one("G", surrogate=surrogate)
+    shutil.rmtree(folder, ignore_errors=True)
+    build_surrogate(fetch_one("F"), surrogate, folder)
     return AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.bfloat16, attn_implementation=register()
     ).eval()

@@ -118,17 +118,21 @@ def _read(profile: str) -> tuple[str, dict[str, Any]]:
 def _apply(data: dict[str, Any], overrides: Overrides, place: str) -> None:
     if overrides.methods:
         data["methods"] = [_named(m, data.get("methods")) for m in overrides.methods]
-        ids = [MethodSpec(**m).id for m in data["methods"]]
-        if data.get("reference") not in ids:
+        if data.get("reference") not in [_method_id(m, place) for m in data["methods"]]:
             data["reference"] = None
     if overrides.tasks:
-        listed = {t.get("name"): t for t in _tables(data, "tasks", place)}
-        data["tasks"] = [listed.get(t, {"name": t}) for t in overrides.tasks]
+        listed = _tables(data, "tasks", place)
+        data["tasks"] = [
+            next((t for t in listed if t.get("name") == name), {"name": name})
+            for name in overrides.tasks
+        ]
     if overrides.limit is not None:
         data["tasks"] = [{**t, "limit": overrides.limit} for t in _tables(data, "tasks", place)]
     if overrides.max_new_tokens is not None:
-        generation = {**data.get("generation", {}), "max_new_tokens": overrides.max_new_tokens}
-        data["generation"] = generation
+        generation = data.setdefault("generation", {})
+        if not isinstance(generation, dict):
+            raise UserError(f"{place}: generation", "must be a table: [generation]")
+        generation["max_new_tokens"] = overrides.max_new_tokens
     if overrides.seed is not None:
         data["seeds"] = [overrides.seed]
     if overrides.concurrency is not None:
@@ -141,6 +145,13 @@ def _named(text: str, listed: Any) -> dict[str, Any]:
         if isinstance(table, Mapping) and text == table.get("label"):
             return dict(table)
     return parse_method(text)
+
+
+def _method_id(table: dict[str, Any], place: str) -> str:
+    try:
+        return MethodSpec(**table).id
+    except ValidationError as error:
+        raise describe(error, MethodSpec, f"{place}: methods") from None
 
 
 def _tables(data: dict[str, Any], key: str, place: str) -> list[dict[str, Any]]:

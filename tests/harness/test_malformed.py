@@ -106,6 +106,32 @@ PROFILES = {
     "history of another kind": (edited(PROFILE, "pair =", 'history = "liev"\npair ='), "history"),
 }
 
+OVERRIDDEN = {
+    "unknown key of a chosen method": (
+        edited(PROFILE, 'name = "original"', 'name = "original"\nlabel = "mine"\nspeed = 1'),
+        ["-m", "mine"],
+        "unknown key 'speed'",
+    ),
+    "method without a name": (PROFILE, ["-m", ":last_turns=1"], "name"),
+    "generation that is no table": (
+        edited(PROFILE, "[generation]\nmax_new_tokens = 8", "generation = 5").replace(
+            'reference = "original"', ""
+        ),
+        ["--max-new-tokens", "4"],
+        "generation",
+    ),
+    "task whose name is a list": (
+        edited(PROFILE, '"planning"', '["planning"]'),
+        ["-t", "maths,planing"],
+        "did you mean 'planning'",
+    ),
+    "tasks that are no list": (
+        edited(PROFILE, '[[tasks]]\nname = "planning"\nlimit = 1', "[tasks]"),
+        ["--limit", "1"],
+        "[[tasks]]",
+    ),
+}
+
 PAIRS = {
     "unknown key": (edited(PAIR, "[F]", "[F]\nrevison = 'x'"), "did you mean 'revision'"),
     "missing model": (PAIR[: PAIR.index("[G]")] + '[encoder]\nid = "x"', "G"),
@@ -180,6 +206,14 @@ def test_profile(bench: Callable[..., Result], text: str, hint: str) -> None:
     result = bench("run", "my.toml", "--out", "run")
     check(result, hint)
     assert "my.toml" in result.stderr or "pair" in result.stderr
+
+
+@pytest.mark.parametrize(("text", "words", "hint"), OVERRIDDEN.values(), ids=OVERRIDDEN)
+def test_profile_with_overrides(
+    bench: Callable[..., Result], text: str, words: list[str], hint: str
+) -> None:
+    Path("my.toml").write_text(text, "utf-8")
+    check(bench("run", "my.toml", "--out", "run", *words), hint)
 
 
 def test_profile_that_is_not_utf8(bench: Callable[..., Result]) -> None:

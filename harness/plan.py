@@ -79,6 +79,13 @@ class Plan:
                     )
                     yield Block(method, task.name, seed, units)
 
+    def sources(self) -> dict[str, str]:
+        """Hashes of the user's own files that the spec names by path."""
+        names = [m.name for m in self.spec.methods] + [t.name for t in self.spec.tasks]
+        names += [scorer for t in self.spec.tasks for scorer in t.scorers or ()]
+        hashes = {name: registry.source_hash(name) for name in names}
+        return {name: found for name, found in hashes.items() if found is not None}
+
     def manifest(self) -> Manifest:
         return Manifest(
             schema=SCHEMA_VERSION,
@@ -89,6 +96,7 @@ class Plan:
             code_version=code_version(),
             sessions={task: [s.id for s in group] for task, group in self.sessions.items()},
             sessions_hash=_sessions_hash(self.sessions),
+            sources=self.sources(),
             warmup=list(WARMUP_PROMPTS) if self.spec.warmup else [],
             hardware=hardware(),
             packages=packages(),

@@ -166,6 +166,7 @@ class Manifest(TypedDict):
     code_version: str | None
     sessions: dict[str, list[str]]
     sessions_hash: str
+    sources: dict[str, str]
     warmup: list[str]
     hardware: dict[str, Any]
     packages: dict[str, str]

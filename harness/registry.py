@@ -9,6 +9,7 @@ class ("soma.method:Soma"). A user may also name `path/to/file.py:Name`. Listing
 from __future__ import annotations
 
 import ast
+import hashlib
 import importlib
 import importlib.util
 import sys
@@ -90,6 +91,13 @@ def tasks() -> Registry[Task]:
 
 def scorers() -> Registry[Any]:
     return Registry("scorers", "soma_bench.scorers", object)
+
+
+def source_hash(name: str) -> str | None:
+    """SHA-256 of the file that `path/to/file.py:Name` names; None for a registered name."""
+    if ".py:" not in name:
+        return None
+    return hashlib.sha256(Path(name.rsplit(":", 1)[0]).read_bytes()).hexdigest()
 
 
 def _entries_of(point: EntryPoint) -> Iterator[Entry]:

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import IO, Any, NamedTuple, cast
 
 from harness.errors import UserError
-from harness.record import Manifest, SessionRecord
+from harness.record import SCHEMA_VERSION, Manifest, SessionRecord
 from harness.spec import differences
 
 MANIFEST = "manifest.json"
@@ -23,6 +23,8 @@ SCORES = "scores.jsonl"
 SUMMARY = "summary.json"
 ERRORS = "errors"
 LOCK = ".lock"
+
+_PROSE = ("summary", "pair.summary")
 
 
 class UnitKey(NamedTuple):
@@ -114,29 +116,43 @@ def key_of(record: SessionRecord) -> UnitKey:
 
 
 def check_same_run(folder: Path, manifest: Manifest) -> None:
-    """Raise UserError that prints the differing fields unless `folder` holds this very run."""
+    """Raise UserError that prints the differing fields unless `folder` holds this very run.
+
+    The same run asks the same question, with the same files of the user's own, on the same kind
+    of machine: timings of two machines are never mixed.
+    """
     old = read_manifest(folder)
-    changed = list(differences(old["spec"], manifest["spec"]))
-    if old["sessions_hash"] != manifest["sessions_hash"]:
-        changed.append(("sessions_hash", old["sessions_hash"][:12], manifest["sessions_hash"][:12]))
-    prose = ("summary", "pair.summary")
-    changed = [c for c in changed if c[0] not in prose]
-    if old["hash_recipe"] != manifest["hash_recipe"]:
-        changed.append(("hash_recipe", old["hash_recipe"], manifest["hash_recipe"]))
+    changed = [c for c in differences(old["spec"], manifest["spec"]) if c[0] not in _PROSE]
+    for name in ("hash_recipe", "sessions_hash", "sources"):
+        changed += differences(_part(old, name), _part(manifest, name))
+    machines = (m["hardware"].get("machine_class") for m in (old, manifest))
+    changed += differences(*({"machine_class": m} for m in machines))
     if changed:
         fields = "; ".join(f"{path}: {a!r} there, {b!r} here" for path, a, b in changed)
         raise UserError(folder, f"holds another run ({fields}); choose another --out")
+
+
+def _part(manifest: Manifest, name: str) -> dict[str, Any]:
+    return {name: cast("dict[str, Any]", manifest)[name]}
 
 
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of a run folder. Raises UserError when there is none or it is damaged."""
     path = folder / MANIFEST
     try:
-        return cast(Manifest, json.loads(path.read_text("utf-8")))
-    except FileNotFoundError:
+        manifest = json.loads(path.read_text("utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
         raise UserError(folder, f"is not a run folder: it has no {MANIFEST}") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(path, f"is damaged: {error}") from None
+    if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA_VERSION:
+        raise UserError(
+            path, f"is no manifest of schema {SCHEMA_VERSION}; use the code that wrote it"
+        )
+    missing = sorted(Manifest.__required_keys__ - manifest.keys())
+    if missing:
+        raise UserError(path, f"is damaged: it lacks {', '.join(missing)}")
+    return cast(Manifest, manifest)
 
 
 def read_sessions(folder: Path) -> Iterator[SessionRecord]:

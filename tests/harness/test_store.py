@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from harness.errors import UserError
-from harness.record import Manifest, SessionRecord
+from harness.record import SCHEMA_VERSION, Manifest, SessionRecord
 from harness.store import (
     SESSIONS,
     Store,
@@ -21,10 +21,21 @@ from harness.store import (
 )
 
 
-def manifest(**spec: Any) -> Manifest:
-    return cast(
-        Manifest,
-        {"spec": {"profile": "x", **spec}, "sessions_hash": "h", "hash_recipe": 1},
+def manifest(machine: str = "cpu-2core", sources: Any = None, **spec: Any) -> Manifest:
+    return Manifest(
+        schema=SCHEMA_VERSION,
+        spec={"profile": "x", **spec},
+        spec_hash="s",
+        hash_recipe=1,
+        harness_version="0",
+        code_version=None,
+        sessions={},
+        sessions_hash="h",
+        sources=sources or {},
+        warmup=[],
+        hardware={"machine_class": machine},
+        packages={},
+        created_at="",
     )
 
 
@@ -77,6 +88,40 @@ def test_another_run_is_refused_and_the_differing_fields_named(tmp_path: Path) -
         Store(tmp_path / "run", manifest(generation={"temperature": 0.7}, seeds=[0])),
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"machine": "h100"}, "machine_class: 'cpu-2core' there, 'h100' here"),
+        ({"sources": {"my.py:M": "b"}}, r"sources\.my\.py:M: 'a' there, 'b' here"),
+        ({"sources": {}}, r"sources\.my\.py:M: 'a' there, None here"),
+    ],
+)
+def test_another_machine_or_another_method_file_is_another_run(
+    tmp_path: Path, change: dict[str, Any], named: str
+) -> None:
+    with Store(tmp_path / "run", manifest(sources={"my.py:M": "a"})):
+        pass
+    here = {"sources": {"my.py:M": "a"}, **change}
+    with pytest.raises(UserError, match=named), Store(tmp_path / "run", manifest(**here)):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("{", "damaged"),
+        ("[]", "no manifest of schema 1"),
+        ("{}", "no manifest of schema 1"),
+        ('{"schema": 99}', "no manifest of schema 1"),
+        ('{"schema": 1}', "lacks code_version, created_at"),
+    ],
+)
+def test_a_damaged_manifest_is_one_clear_error(tmp_path: Path, text: str, problem: str) -> None:
+    (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(UserError, match=problem):
+        read_manifest(tmp_path)
 
 
 def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path) -> None:

@@ -99,6 +99,7 @@ def _manifest(
         "code_version": None,
         "sessions": {task: list(ids) for task, ids in tasks.items()},
         "sessions_hash": "ab" * 32,
+        "sources": {},
         "warmup": [],
         "hardware": {"machine_class": "cpu-2core", "cpu": "toy"},
         "packages": {},

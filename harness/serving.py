@@ -170,6 +170,7 @@ async def serve_session(
         end = clock.now()
     finally:
         await conversation.close()
+    clock.end_session(turns[-1])
     session_s = end - begin
     busy_s = union_length(clock.busy)
     calls = [call for turn in turns for call in turn["calls"]]
@@ -177,7 +178,7 @@ async def serve_session(
         **unserved(key, session, "scored", None),
         "turns": turns,
         "session_s": session_s,
-        "overhead_s": max(0.0, session_s - busy_s),
+        "overhead_s": session_s - clock.busy_between(begin, end),
         "memory": own.memory.record(),
         "cost": session_cost(calls, busy_s, engines.pair.prices),
         "references": list(session.references) if session.references is not None else None,

@@ -33,10 +33,10 @@ def score_folder(run: Path, console: Console | None = None) -> None:
 
 
 def report_folder(run: Path, console: Console | None = None) -> None:
-    """Write the report of `run` anew, scoring it first when it has no scores yet."""
+    """Write the report of `run` anew, scoring it first when its scores are missing or old."""
     console = console or Console(stderr=True)
     read_manifest(run)
-    if not (run / SCORES).exists():
+    if _is_older(run / SCORES, run / SESSIONS):
         score_folder(run, console)
     files = write_report(run)
     _say(console, f"wrote {len(files.tables)} tables, {len(files.figures)} figures, {files.page}")
@@ -44,18 +44,24 @@ def report_folder(run: Path, console: Console | None = None) -> None:
 
 def report_if_stale(run: Path, console: Console) -> None:
     """Score and report `run` unless its summary is younger than its sessions."""
-    summary, sessions = run / SUMMARY, run / SESSIONS
-    if summary.exists() and summary.stat().st_mtime_ns >= sessions.stat().st_mtime_ns:
+    if _is_older(run / SUMMARY, run / SESSIONS):
+        score_folder(run, console)
+        report_folder(run, console)
+    else:
         _say(console, "the report is up to date")
-        return
-    score_folder(run, console)
-    report_folder(run, console)
 
 
 def show_main_table(run: Path) -> None:
     """Print the table that a reader looks at first."""
     summary: dict[str, Any] = json.loads((run / SUMMARY).read_text("utf-8"))
     Console().print(to_console(build_tables(summary)[0]))
+
+
+def _is_older(made: Path, source: Path) -> bool:
+    """Whether `made` is missing or was written before `source` last changed."""
+    if not made.exists():
+        return True
+    return source.exists() and made.stat().st_mtime_ns < source.stat().st_mtime_ns
 
 
 def _folder(model_id: str, revision: str) -> Path:

@@ -102,6 +102,18 @@ class SessionClock:
             )
         )
 
+    def busy_between(self, begin: float, end: float) -> float:
+        """Seconds between two times that engine calls and spans cover, overlaps counted once."""
+        inside = [(max(a, begin), min(b, end)) for a, b in self.busy if b > begin and a < end]
+        return union_length(inside)
+
+    def end_session(self, last: TurnRecord) -> None:
+        """Charge what was done after the last reply (in the Method's `close`) to the last turn."""
+        last["spans"] += self._spans
+        last["events"] += self._events
+        last["calls"] += self._calls
+        self._spans, self._events, self._calls = [], [], []
+
     def end_turn(self, turn_index: int, user: str, reply: Reply) -> TurnRecord:
         """Close the current turn and hand out its record."""
         end = self.now()

@@ -60,15 +60,16 @@ class Similarity(TurnMetric):
 
 def _load(folder: Path) -> Any:
     from sentence_transformers import SentenceTransformer
-    from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        return SentenceTransformer(str(folder), device="cpu", local_files_only=True)
-    finally:
-        if shown:
-            logging.enable_progress_bar()
+    from harness.engines.hub import quiet
+
+    with quiet():
+        return SentenceTransformer(
+            str(folder),
+            device="cpu",
+            local_files_only=True,
+            model_kwargs={"use_safetensors": True},
+        )
 
 
 def _cosine(left: Any, right: Any) -> float:

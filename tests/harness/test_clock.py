@@ -79,6 +79,24 @@ def test_spans_and_events_belong_to_their_turn_only() -> None:
     assert second["events"] == []
 
 
+def test_work_after_the_last_reply_is_charged_but_is_no_session_time() -> None:
+    times = iter([0.0, 0.0, 4.0, 5.0, 6.0, 9.0, 9.0])
+    clock = SessionClock(now=lambda: next(times))
+    begin = clock.start()
+    clock.start_turn()
+    reply = completion(sent=1.0, first=2.0, last=4.0)
+    clock.completed(1.0, "reply", reply)  # now: 4
+    last = clock.end_turn(1, "hi", Reply(reply))  # now: 5
+    with clock.span("clean up"):  # 6 to 9
+        pass
+    clock.completed(6.0, "probe", reply)  # now: 9
+    clock.end_session(last)
+    assert [s["name"] for s in last["spans"]] == ["clean up"]
+    assert [c["purpose"] for c in last["calls"]] == ["reply", "probe"]
+    assert clock.busy_between(begin, 5.0) == 3.0
+    assert union_length(clock.busy) == 6.0
+
+
 def test_a_span_is_closed_and_the_device_awaited_when_its_work_fails() -> None:
     waits = []
     clock = SessionClock(synchronize=lambda: waits.append(1), now=lambda: 0.0)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol, TypedDict
+from typing import Any, Literal, Protocol, TypedDict
 
 from pydantic import BaseModel, ConfigDict
 
@@ -152,7 +153,7 @@ class Conversation(Protocol):
         ...
 
 
-class Method(BaseModel):
+class Method(BaseModel, ABC):
     """A way to serve a session. A subclass's fields are its arguments, validated by type.
 
     Instances are immutable and hold no state of a session: that lives in the Conversation.
@@ -160,11 +161,9 @@ class Method(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    summary: ClassVar[str] = ""
-
+    @abstractmethod
     async def open(self, session: Session, engines: Engines) -> Conversation:
         """Begin a session. `session` shows no turns: they arrive one by one through `reply`."""
-        raise NotImplementedError
 
 
 def chat(system: str | None, turns: Sequence[Message]) -> list[Message]:

@@ -78,15 +78,19 @@ class Registry(Generic[T]):
             target = getattr(importlib.import_module(entry.module), entry.attribute)
         if not (isinstance(target, type) and issubclass(target, self.base)):
             raise UserError(place, f"{name!r} is not a subclass of {self.base.__name__}")
+        undefined = sorted(getattr(target, "__abstractmethods__", ()))
+        if undefined:
+            raise UserError(place, f"{name!r} does not define {', '.join(undefined)}")
         return target
 
 
 def methods() -> Registry[Method]:
-    return Registry("methods", "soma_bench.methods", Method)
+    # An abstract class serves `issubclass` as well as a concrete one.
+    return Registry("methods", "soma_bench.methods", Method)  # type: ignore[type-abstract]
 
 
 def tasks() -> Registry[Task]:
-    return Registry("tasks", "soma_bench.tasks", Task)
+    return Registry("tasks", "soma_bench.tasks", Task)  # type: ignore[type-abstract]
 
 
 def scorers() -> Registry[Any]:

@@ -125,8 +125,8 @@ def check_same_run(folder: Path, manifest: Manifest) -> None:
     changed = [c for c in differences(old["spec"], manifest["spec"]) if c[0] not in _PROSE]
     for name in ("hash_recipe", "sessions_hash", "sources"):
         changed += differences(_part(old, name), _part(manifest, name))
-    machines = (m["hardware"].get("machine_class") for m in (old, manifest))
-    changed += differences(*({"machine_class": m} for m in machines))
+    there, here = (m["hardware"].get("machine_class") for m in (old, manifest))
+    changed += differences({"machine_class": there}, {"machine_class": here})
     if changed:
         fields = "; ".join(f"{path}: {a!r} there, {b!r} here" for path, a, b in changed)
         raise UserError(folder, f"holds another run ({fields}); choose another --out")

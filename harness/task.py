@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
@@ -26,7 +27,7 @@ class TaskCard:
     """W: how many first turns a warm-starting method needs here (DESIGN vocabulary)."""
 
 
-class Task(BaseModel):
+class Task(BaseModel, ABC):
     """A source of sessions. A subclass's fields are its arguments, validated by type."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -34,9 +35,9 @@ class Task(BaseModel):
     card: ClassVar[TaskCard]
     scorers: ClassVar[tuple[str, ...]]
 
+    @abstractmethod
     def sessions(self) -> Iterator[Session]:
         """All sessions in their canonical order, the same on every machine.
 
         Raises UserError naming file and line for data that cannot be read.
         """
-        raise NotImplementedError

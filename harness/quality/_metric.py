@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from statistics import fmean
 from typing import Any, ClassVar
@@ -14,7 +15,7 @@ from harness.quality.base import Item, Needs, Resources, Unscored, Value
 _DIGITS = 6  # more would show the order in which the processor added numbers up
 
 
-class TurnMetric(evaluate.Metric):
+class TurnMetric(evaluate.Metric, ABC):
     """A metric with one value per text. A subclass gives `key`, `needs` and `score_texts`.
 
     `compute(predictions=..., references=...)` returns the mean under `key` and the single values
@@ -53,11 +54,11 @@ class TurnMetric(evaluate.Metric):
             f"{self.key}_values": values,
         }
 
+    @abstractmethod
     def score_texts(
         self, predictions: Sequence[str], references: Sequence[str], resources: Resources
     ) -> list[float]:
         """One value per prediction. `references` is empty when the metric needs none."""
-        raise NotImplementedError
 
     def values(self, items: Sequence[Item], resources: Resources) -> list[Value]:
         """One value per item, rounded to six digits; Unscored where the other text is missing."""

@@ -20,6 +20,12 @@ class Mine(Method):
     """Mine."""
     knob: int = 1
 
+    async def open(self, session, engines):
+        raise RuntimeError("not opened in these tests")
+
+class Unfinished(Method):
+    """Lacks `open`."""
+
 class Other:
     """No method."""
 '''
@@ -66,6 +72,7 @@ def test_a_class_from_a_file(tmp_path: Path) -> None:
         (":Mine", None, "no such file"),
         (":Mien", METHOD_FILE, "did you mean 'Mine'"),
         (":Other", METHOD_FILE, "not a subclass of Method"),
+        (":Unfinished", METHOD_FILE, "does not define open"),
         (":Mine", "import nothing_of_that_name", "does not import: ModuleNotFoundError"),
         (":Mine", "class Mine(", "does not import: SyntaxError"),
     ],

@@ -29,6 +29,7 @@ class BarDisplay:
             BarColumn(bar_width=30),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
+            TextColumn("[dim]left"),
             TimeRemainingColumn(),
             TextColumn("[dim]{task.fields[note]}"),
             console=console,

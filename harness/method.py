@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Hashable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypedDict
+from pathlib import Path
+from typing import Any, Generic, Literal, Protocol, TypedDict, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
 from harness.session import Role, Session
+
+T = TypeVar("T")
+P = TypeVar("P")
 
 EventKind = Literal[
     "mined",
@@ -25,6 +29,10 @@ EventKind = Literal[
     "routed",
 ]
 StopReason = Literal["end_of_turn", "length"]
+
+
+PromptStyle = Literal["chat", "bare"]
+"""How messages become a prompt: by the model's chat template, or as plain "User: ..." lines."""
 
 
 class Message(TypedDict):
@@ -82,6 +90,40 @@ class Reply:
         return self.completion.role
 
 
+class Adapter(Protocol):
+    """A LoRA adapter that a session trained; immutable. An engine adds it to its weights."""
+
+    @property
+    def nbytes(self) -> int:
+        """Size of its numbers in memory."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write it as PEFT does: `adapter_model.safetensors` and `adapter_config.json`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Worked(Generic[T]):
+    """What work on a model's weights came to for one session, and the tokens it took.
+
+    `forward`: tokens that were only read; `trained`: tokens sent forward and backward. Padding is
+    not counted.
+    """
+
+    value: T
+    forward: int = 0
+    trained: int = 0
+
+
+Work = Callable[[Any, Any, Sequence[P]], Generator[None, None, list[Worked[T]]]]
+"""Work on a loaded model: a generator function of (model, tokenizer, one payload per session).
+
+It yields between steps, so that requests can be served in between, and must leave the model as it
+found it at every yield. It returns one result per payload; none may depend on another payload.
+"""
+
+
 class Model(Protocol):
     """F or G as a Method sees it in one session. Every call is timed and charged."""
 
@@ -94,12 +136,31 @@ class Model(Protocol):
         *,
         max_new_tokens: int | None = None,
         purpose: str = "reply",
+        adapter: Adapter | None = None,
+        style: PromptStyle = "chat",
     ) -> Completion:
         """Answer `messages` under the run's sampling settings (greedy by default).
 
         `max_new_tokens` defaults to the run's. `purpose` labels the call in the record ("reply",
-        "summary", "probe", ...). Raises ContextOverflow, OutOfMemory.
+        "summary", "probe", ...). `adapter` is added to the weights for this call alone. Raises
+        ContextOverflow, OutOfMemory.
         """
+        ...
+
+    async def work(self, run: Work[P, T], payload: P, *, key: Hashable, purpose: str) -> T:
+        """Run `run` on the model's weights, with other sessions' payloads of the same `key`.
+
+        At most the run's `adapt_concurrency` payloads share one call. Raises UserError for an
+        engine that holds no weights of its own.
+        """
+        ...
+
+    def encode(self, messages: Sequence[Message], style: PromptStyle = "chat") -> list[int]:
+        """The prompt ids that `generate` would send."""
+        ...
+
+    def encode_reply(self, text: str, *, ended: bool) -> list[int]:
+        """The ids of a reply in this model's tokens, with its end-of-turn token if `ended`."""
         ...
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
@@ -130,6 +191,15 @@ class Engines(Protocol):
     @property
     def seed(self) -> int:
         """From the run's seed and the session: the only source of randomness a Method uses."""
+        ...
+
+    @property
+    def warm_turns(self) -> int:
+        """W of the session's task: how many first turns a warm-starting method needs there."""
+        ...
+
+    def folder(self, name: str, *, keep: bool = False) -> Path:
+        """A new folder of this session's own. Removed when the session ends, unless `keep`."""
         ...
 
     def span(self, name: str) -> AbstractContextManager[None]:
@@ -164,6 +234,13 @@ class Method(BaseModel, ABC):
     @abstractmethod
     async def open(self, session: Session, engines: Engines) -> Conversation:
         """Begin a session. `session` shows no turns: they arrive one by one through `reply`."""
+
+    def switchable(self, turns: int, warm_turns: int) -> bool | None:
+        """Whether a session of `turns` turns can show a change of models; None: no such method.
+
+        `warm_turns` is the default W of the session's task.
+        """
+        return None
 
 
 def chat(system: str | None, turns: Sequence[Message]) -> list[Message]:

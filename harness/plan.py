@@ -60,11 +60,15 @@ class Block:
 
 @dataclass(frozen=True)
 class Plan:
-    """A validated run: `sessions` by task name, `blocks` in the order they are served."""
+    """A validated run: `sessions` by task name, `blocks` in the order they are served.
+
+    `warm_turns`: the default W of each task, from its card.
+    """
 
     spec: RunSpec
     methods: dict[str, Method]
     sessions: dict[str, tuple[Session, ...]]
+    warm_turns: dict[str, int]
 
     def blocks(self) -> Iterator[Block]:
         """Method order is drawn anew for every (seed, task): a machine's drift hits all alike."""
@@ -110,8 +114,10 @@ def make_plan(spec: RunSpec, place: str) -> Plan:
     for task in spec.tasks:
         for scorer in task.scorers or ():
             registry.scorers().check(scorer, f"{place}: task {task.name}: scorers")
-    sessions = {t.name: load_sessions(t, place) for t in spec.tasks}
-    return Plan(spec, methods, sessions)
+    tasks = {t.name: build_task(t, place) for t in spec.tasks}
+    sessions = {t.name: _sessions_of(tasks[t.name], t, place) for t in spec.tasks}
+    warm_turns = {name: task.card.default_warm_turns for name, task in tasks.items()}
+    return Plan(spec, methods, sessions, warm_turns)
 
 
 def build_method(spec: MethodSpec, place: str) -> Method:
@@ -126,9 +132,8 @@ def build_task(spec: TaskSpec, place: str) -> Task:
     return _build(cls, spec.args, f"{place}: task {spec.name}")
 
 
-def load_sessions(spec: TaskSpec, place: str) -> tuple[Session, ...]:
+def _sessions_of(task: Task, spec: TaskSpec, place: str) -> tuple[Session, ...]:
     """The sessions of a task under its limits. Raises UserError for bad data or none at all."""
-    task = build_task(spec, place)
     # All of them are read, also under a limit: bad data must be found before a run begins.
     everything = list(task.sessions())
     sessions = tuple(_shorten(s, spec.max_turns) for s in everything[: spec.limit])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, NotRequired, TypedDict
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Outcome = Literal["scored", "unscored", "error", "skipped"]
 """Of a session in `sessions.jsonl`: served to its end and measured (`scored`), failed (`error`),
@@ -21,6 +21,15 @@ class TokensRecord(TypedDict):
     prompt: int
     cached: int
     output: int
+
+
+class BillRecord(TypedDict):
+    """Of all calls to one model. `trained`: tokens sent forward and backward, padding excluded."""
+
+    prompt: int
+    cached: int
+    output: int
+    trained: int
 
 
 class TimingRecord(TypedDict):
@@ -37,7 +46,7 @@ class TimingRecord(TypedDict):
 
 
 class SpanRecord(TypedDict):
-    """A named part of a turn; `start_s` from the turn's start."""
+    """A named part of a turn; `start_s` from the turn's start, negative when it began before."""
 
     name: str
     start_s: float
@@ -51,13 +60,19 @@ class EventRecord(TypedDict):
 
 
 class CallRecord(TypedDict):
-    """One engine call within a turn, the reply's own included. `role` is F, G or encoder."""
+    """One engine call within a turn, the reply's own included. `role` is F, G or encoder.
+
+    Work on a model's weights (mining, training) is a call too: `prompt` counts the tokens that it
+    only sent forward, `trained` those that it sent forward and backward. Work in the background
+    belongs to the turn in which it ends; `start_s` is negative when it began before that turn.
+    """
 
     role: str
     purpose: str
     prompt: int
     cached: int
     output: int
+    trained: int
     start_s: float
     queue_s: float
     duration_s: float
@@ -67,6 +82,8 @@ class CallRecord(TypedDict):
 
 
 class TurnRecord(TypedDict):
+    """`busy_s` and `usd`: what the session's cost grew by, from the turn before to this one."""
+
     turn_index: int
     user: str
     reply: str
@@ -78,13 +95,17 @@ class TurnRecord(TypedDict):
     spans: list[SpanRecord]
     events: list[EventRecord]
     calls: list[CallRecord]
+    busy_s: float
+    usd: float | None
 
 
 class MemoryRecord(TypedDict):
     """Peaks over the session. `weights`: of the models this session called, by role.
 
     `kv_formula` and `kv_measured`: the largest key-value memory of one call, by the model's
-    formula and as the engine held it. `rss`: the whole process, every loaded model included.
+    formula and as the engine held it. `adapters`: the largest adapter that a call used.
+    `adaptation_peak`: the most that work on weights added to what was there before it (on a CPU,
+    to the process's resident memory). `rss`: the whole process, every loaded model included.
     """
 
     weights: dict[str, int | None]
@@ -103,7 +124,7 @@ class CostRecord(TypedDict):
     `usd`: their sum; None when a price that is needed is unknown.
     """
 
-    tokens: dict[str, TokensRecord]
+    tokens: dict[str, BillRecord]
     busy_s: float
     usd_tokens: float | None
     usd_busy: float | None
@@ -111,7 +132,11 @@ class CostRecord(TypedDict):
 
 
 class SessionRecord(TypedDict):
-    """One line of `sessions.jsonl`: a finished (method, task, session, seed)."""
+    """One line of `sessions.jsonl`: a finished (method, task, session, seed).
+
+    `never_switchable`: of a method that changes models during a session, whether this session is
+    too short to show it; None for a method that does not.
+    """
 
     schema: int
     method: str
@@ -128,6 +153,7 @@ class SessionRecord(TypedDict):
     references: list[str | None] | None
     gold: list[str | None] | None
     metadata: dict[str, Any]
+    never_switchable: bool | None
     finished_at: str
     wall_s: NotRequired[float]
 

@@ -133,6 +133,9 @@ class _Serving:
                 self.engines,
                 spec.generation,
                 alone=spec.concurrency == 1,
+                warm_turns=self.plan.warm_turns[unit.key.task],
+                think_time_s=spec.think_time_s,
+                run_folder=self.store.folder,
             )
         except Exception as error:
             # Whatever a Method raises is that session's outcome; the traceback is kept beside it.

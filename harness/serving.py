@@ -2,38 +2,58 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, cast
 
-from harness.engines.base import Engine, Sampling
-from harness.engines.chat import encode_chat
+from harness.engines.base import Engine, LocalEngine, Sampling
+from harness.engines.chat import encode_bare, encode_chat, encode_reply
 from harness.engines.encoder import SentenceEncoder
 from harness.engines.pairs import PairSpec
-from harness.measure.clock import SessionClock, union_length
-from harness.measure.cost import session_cost
+from harness.engines.work import WorkQueue
+from harness.errors import UserError
+from harness.measure.clock import SessionClock
+from harness.measure.cost import charge
 from harness.measure.memory import MemoryMeter, reset_device_peaks
-from harness.method import Completion, EventKind, Message, Method
+from harness.method import Adapter, Completion, EventKind, Message, Method, P, PromptStyle, T, Work
 from harness.record import SCHEMA_VERSION, Outcome, SessionRecord, TurnRecord
 from harness.session import Role, Session
 from harness.spec import GenerationSpec
 from harness.store import UnitKey
+from harness.workspace import Workspace
 
 
 @dataclass(frozen=True)
 class EngineSet:
-    """The loaded models of a pair, shared by all sessions."""
+    """The loaded models of a pair, shared by all sessions.
+
+    `adapt_concurrency`: how many sessions' work on a model's weights may share one run.
+    """
 
     pair: PairSpec
     F: Engine
     G: Engine
     encoder: SentenceEncoder
+    adapt_concurrency: int = 1
+    _works: dict[Role, WorkQueue] = field(default_factory=dict)
 
     def engine(self, role: Role) -> Engine:
         return self.F if role == "F" else self.G
+
+    def works(self, role: Role) -> WorkQueue:
+        """The queue of work on a model's weights. Raises UserError where there are none here."""
+        engine = self.engine(role)
+        if not isinstance(engine, LocalEngine):
+            raise UserError(
+                f"pair {self.pair.name}: {role}.engine",
+                "holds no weights in this process to be adapted; use 'transformers'",
+            )
+        return self._works.setdefault(role, WorkQueue(engine, self.adapt_concurrency))
 
     def weights(self) -> dict[str, int | None]:
         return {
@@ -54,6 +74,8 @@ class EngineSet:
         await self.G.reset()
 
     async def close(self) -> None:
+        for queue in self._works.values():
+            await queue.close()
         await self.F.close()
         await self.G.close()
         await self.encoder.close()
@@ -73,26 +95,52 @@ class MeteredModel:
         *,
         max_new_tokens: int | None = None,
         purpose: str = "reply",
+        adapter: Adapter | None = None,
+        style: PromptStyle = "chat",
     ) -> Completion:
         session = self._session
         start = session.clock.now()
-        ids = self._encode(messages)
+        ids = self.encode(messages, style)
         sampling = Sampling(
             max_new_tokens=max_new_tokens or session.generation.max_new_tokens,
             temperature=session.generation.temperature,
             top_p=session.generation.top_p,
             seed=session.next_request_seed(self.role),
         )
-        completion = await self._engine.generate(ids, sampling)
+        completion = await self._engine.generate(ids, sampling, adapter)
         session.clock.completed(start, purpose, completion)
         session.memory.completed(completion)
+        if adapter is not None:
+            session.memory.adapted(adapter)
         return completion
 
-    def count_tokens(self, messages: Sequence[Message]) -> int:
-        return len(self._encode(messages))
+    async def work(self, run: Work[P, T], payload: P, *, key: Hashable, purpose: str) -> T:
+        session = self._session
+        start = session.clock.now()
+        done = await session.shared.works(self.role).do(run, payload, key)
+        worked = done.worked
+        session.clock.worked(
+            start,
+            self.role,
+            purpose,
+            forward=worked.forward,
+            trained=worked.trained,
+            queue_s=done.queue_s,
+        )
+        session.memory.worked(self.role, done.peak_bytes)
+        value: T = worked.value
+        return value
 
-    def _encode(self, messages: Sequence[Message]) -> list[int]:
+    def count_tokens(self, messages: Sequence[Message]) -> int:
+        return len(self.encode(messages))
+
+    def encode(self, messages: Sequence[Message], style: PromptStyle = "chat") -> list[int]:
+        if style == "bare":
+            return encode_bare(self._engine.tokenizer, messages)
         return encode_chat(self._engine.tokenizer, messages)
+
+    def encode_reply(self, text: str, *, ended: bool) -> list[int]:
+        return encode_reply(self._engine.tokenizer, text, ended=ended)
 
 
 class MeteredEncoder:
@@ -113,16 +161,28 @@ class MeteredEncoder:
 class SessionEngines:
     """What one session's Method may use; implements `harness.method.Engines`."""
 
-    def __init__(self, shared: EngineSet, generation: GenerationSpec, seed: int) -> None:
+    def __init__(
+        self,
+        shared: EngineSet,
+        generation: GenerationSpec,
+        seed: int,
+        warm_turns: int,
+        workspace: Workspace,
+    ) -> None:
         self.shared = shared
         self.generation = generation
         self.seed = seed
+        self.warm_turns = warm_turns
+        self._workspace = workspace
         self.clock = SessionClock(shared.synchronize)
         self.memory = MemoryMeter(shared.weights())
         self._requests = {"F": 0, "G": 0}
         self.F = MeteredModel("F", self)
         self.G = MeteredModel("G", self)
         self.encoder = MeteredEncoder(self)
+
+    def folder(self, name: str, *, keep: bool = False) -> Path:
+        return self._workspace.folder(name, keep=keep)
 
     def span(self, name: str) -> AbstractContextManager[None]:
         return self.clock.span(name)
@@ -150,40 +210,63 @@ async def serve_session(
     generation: GenerationSpec,
     *,
     alone: bool,
+    warm_turns: int = 1,
+    think_time_s: float = 0.0,
+    run_folder: Path | None = None,
 ) -> SessionRecord:
     """Serve every turn of `session` and return its record. What the Method raises passes through.
 
     `alone`: no other session is being served, so that device peaks belong to this one.
+    `warm_turns`: the task's default W. `run_folder`: where what the Method keeps is put; without
+    one, nothing is kept.
     """
-    own = SessionEngines(engines, generation, derive_seed(key.seed, session.task, session.id))
-    if alone:
-        reset_device_peaks()
+    seed = derive_seed(key.seed, session.task, session.id)
+    with Workspace(run_folder, key) as workspace:
+        own = SessionEngines(engines, generation, seed, warm_turns, workspace)
+        if alone:
+            reset_device_peaks()
+        turns = await _converse(method, session, own, think_time_s)
+        workspace.finished()
     clock = own.clock
-    begin = clock.start()
-    conversation = await method.open(session.opening(), own)
-    turns: list[TurnRecord] = []
-    try:
-        for index, user in enumerate(session.turns, start=1):
-            clock.start_turn()
-            reply = await conversation.reply(user)
-            turns.append(clock.end_turn(index, user, reply))
-        end = clock.now()
-    finally:
-        await conversation.close()
-    clock.end_session(turns[-1])
-    session_s = end - begin
-    busy_s = union_length(clock.busy)
-    calls = [call for turn in turns for call in turn["calls"]]
+    session_s, overhead_s = clock.waited()
+    cost = charge(turns, clock.busy_marks, engines.pair.prices)
     return {
         **unserved(key, session, "scored", None),
         "turns": turns,
         "session_s": session_s,
-        "overhead_s": session_s - clock.busy_between(begin, end),
+        "overhead_s": overhead_s,
         "memory": own.memory.record(),
-        "cost": session_cost(calls, busy_s, engines.pair.prices),
+        "cost": cost,
+        "never_switchable": _never_switchable(method, session, warm_turns),
         "references": list(session.references) if session.references is not None else None,
         "gold": list(session.gold) if session.gold is not None else None,
     }
+
+
+async def _converse(
+    method: Method, session: Session, own: SessionEngines, think_time_s: float
+) -> list[TurnRecord]:
+    """Open the session, hand over its turns one by one with time to think, and close it."""
+    clock = own.clock
+    clock.start()
+    conversation = await method.open(session.opening(), own)
+    turns: list[TurnRecord] = []
+    try:
+        for index, user in enumerate(session.turns, start=1):
+            if index > 1 and think_time_s:
+                await asyncio.sleep(think_time_s)
+            clock.start_turn()
+            reply = await conversation.reply(user)
+            turns.append(clock.end_turn(index, user, reply))
+    finally:
+        await conversation.close()
+    clock.end_session(turns[-1])
+    return turns
+
+
+def _never_switchable(method: Method, session: Session, warm_turns: int) -> bool | None:
+    switchable = method.switchable(len(session.turns), warm_turns)
+    return None if switchable is None else not switchable
 
 
 def unserved(key: UnitKey, session: Session, outcome: Outcome, reason: str | None) -> SessionRecord:
@@ -204,6 +287,7 @@ def unserved(key: UnitKey, session: Session, outcome: Outcome, reason: str | Non
         references=None,
         gold=None,
         metadata=cast("dict[str, Any]", dict(session.metadata)),
+        never_switchable=None,
         finished_at=_now(),
     )
 

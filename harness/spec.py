@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from harness.engines.pairs import PairSpec
 
-HASH_RECIPE = 1
+HASH_RECIPE = 2
 
 EVERY_TASK = "all"
 """What reports call the rows over all tasks."""
@@ -67,7 +67,9 @@ class RunSpec(Strict):
 
     `reference` names the method that others are compared with, by id. `history` is whose replies
     make the history. `concurrency` is how many sessions are served at once; 1 is for latency.
-    `batch_size` bounds how many waiting requests an engine takes at a time.
+    `batch_size` bounds how many waiting requests an engine takes at a time. `adapt_concurrency`:
+    how many sessions are adapted together. `think_time_s`: how long a user thinks between a reply
+    and the next turn; it counts in no latency, but work in the background can hide in it.
     """
 
     profile: str = Field(pattern=r"^[\w.-]{1,60}$")
@@ -81,6 +83,8 @@ class RunSpec(Strict):
     history: Literal["live"] = "live"
     concurrency: int = Field(default=1, ge=1, le=4096)
     batch_size: int = Field(default=16, ge=1, le=4096)
+    adapt_concurrency: int = Field(default=1, ge=1, le=256)
+    think_time_s: float = Field(default=0.0, ge=0.0, le=3600.0)
     warmup: bool = True
 
     @field_validator("seeds")

@@ -6,8 +6,10 @@ when the run resumes, and the sessions it lacks are served again.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +24,8 @@ SESSIONS = "sessions.jsonl"
 SCORES = "scores.jsonl"
 SUMMARY = "summary.json"
 ERRORS = "errors"
+ADAPTERS = "adapters"
+WORK = "work"
 LOCK = ".lock"
 
 _PROSE = ("summary", "pair.summary")
@@ -34,6 +38,11 @@ class UnitKey(NamedTuple):
     task: str
     session_id: str
     seed: int
+
+
+def unit_hash(key: UnitKey) -> str:
+    """16 hex digits that name a unit's files."""
+    return hashlib.sha256(repr(key).encode()).hexdigest()[:16]
 
 
 class Store:
@@ -64,6 +73,7 @@ class Store:
         if not (self.folder / MANIFEST).exists():
             write_json(self.folder / MANIFEST, self._manifest)
         cut_torn_line(self.folder / SESSIONS)
+        self._clear_unfinished()
         self._out = (self.folder / SESSIONS).open("a", encoding="utf-8")
         return self
 
@@ -75,7 +85,17 @@ class Store:
     ) -> None:
         if self._out is not None:
             self._out.close()
+        shutil.rmtree(self.folder / WORK, ignore_errors=True)
         self._lock.release()
+
+    def _clear_unfinished(self) -> None:
+        """Remove what sessions left behind that an earlier start did not finish."""
+        shutil.rmtree(self.folder / WORK, ignore_errors=True)
+        kept = self.folder / ADAPTERS
+        if kept.is_dir():
+            finished = {unit_hash(key) for key in self.finished()}
+            for folder in [f for f in kept.iterdir() if f.name not in finished]:
+                shutil.rmtree(folder)
 
     def finished(self) -> set[UnitKey]:
         """Keys of the sessions that need not be served again."""
@@ -91,10 +111,7 @@ class Store:
 
     def write_traceback(self, key: UnitKey, text: str) -> Path:
         """Keep a failed session's traceback beside the records; returns the file."""
-        import hashlib
-
-        name = hashlib.sha256(repr(key).encode()).hexdigest()[:16] + ".txt"
-        path = self.folder / ERRORS / name
+        path = self.folder / ERRORS / f"{unit_hash(key)}.txt"
         path.parent.mkdir(exist_ok=True)
         path.write_text(f"{key}\n\n{text}", "utf-8")
         return path

@@ -74,6 +74,7 @@ async def _serve(
             load_engine(pair.F, "F", offline=offline, batch_size=batch),
             load_engine(pair.G, "G", offline=offline, batch_size=batch),
             load_encoder(pair.encoder, offline=offline),
+            adapt_concurrency=plan.spec.adapt_concurrency,
         )
 
     with display.display():

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from harness.method import Completion
+from harness.method import Adapter, Completion
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,13 @@ class Engine(Protocol):
     tokenizer: Any
     facts: ModelFacts
 
-    async def generate(self, prompt_ids: list[int], sampling: Sampling) -> Completion:
-        """Generate until end of turn or `max_new_tokens`. Raises ContextOverflow, OutOfMemory."""
+    async def generate(
+        self, prompt_ids: list[int], sampling: Sampling, adapter: Adapter | None = None
+    ) -> Completion:
+        """Generate until end of turn or `max_new_tokens`. Raises ContextOverflow, OutOfMemory.
+
+        `adapter` is added to the weights for this request alone.
+        """
         ...
 
     async def reset(self) -> None:
@@ -47,4 +55,15 @@ class Engine(Protocol):
 
     async def close(self) -> None:
         """Free the model."""
+        ...
+
+
+@runtime_checkable
+class LocalEngine(Engine, Protocol):
+    """An engine that holds its model's weights in this process, so that they can be worked on."""
+
+    model: Any
+
+    async def run_exclusive(self, fn: Callable[[], T]) -> T:
+        """Run `fn` where the model runs, while no request is served."""
         ...

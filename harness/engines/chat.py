@@ -58,6 +58,27 @@ def encode_chat(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
     return ids
 
 
+def encode_bare(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
+    """Prompt ids of `messages` as plain lines "User: ..." and "Assistant: ...", without a template.
+
+    For replicating experiments that were run so. Nothing tells a model where its turn ends, so its
+    reply may run on into turns that it invents.
+    """
+    names = {"system": "System", "user": "User", "assistant": "Assistant"}
+    lines = [f"{names[m['role']]}: {m['content']}" for m in messages]
+    return [int(i) for i in tokenizer("\n".join([*lines, "Assistant:"]))["input_ids"]]
+
+
+def encode_reply(tokenizer: Any, text: str, *, ended: bool) -> list[int]:
+    """Ids of a reply as the model itself would have generated it.
+
+    `ended`: whether the end-of-turn token follows.
+    """
+    ids = [int(i) for i in tokenizer(text, add_special_tokens=False)["input_ids"]]
+    end = tokenizer.eos_token_id
+    return [*ids, int(end)] if ended and end is not None else ids
+
+
 def _fold_system(chat: Sequence[Mapping[str, str]]) -> list[dict[str, str]] | None:
     """`chat` with its leading system text in the first user message; None if that cannot be."""
     if len(chat) < 2 or chat[0]["role"] != "system" or chat[1]["role"] != "user":

@@ -64,6 +64,7 @@ class TokenPrices(_Strict):
     input: float | None = Field(default=None, ge=0)
     cached_input: float | None = Field(default=None, ge=0)
     output: float | None = Field(default=None, ge=0)
+    training: float | None = Field(default=None, ge=0)
 
 
 class Prices(_Strict):

@@ -25,25 +25,32 @@ def union_length(intervals: list[tuple[float, float]]) -> float:
 class SessionClock:
     """Collects one session's timeline. `synchronize` waits for the device at span edges.
 
-    Work before the first turn (a Method's `open`) belongs to the first turn's record.
+    Work before the first turn (a Method's `open`) belongs to the first turn's record. `windows`
+    are the times in which a user waits, one per turn; `busy_marks` the busy time by each turn's
+    end.
     """
 
     synchronize: Callable[[], None] = lambda: None
     now: Callable[[], float] = time.perf_counter
     busy: list[tuple[float, float]] = field(default_factory=list)
+    windows: list[tuple[float, float]] = field(default_factory=list)
+    busy_marks: list[float] = field(default_factory=list)
     _turn_start: float = 0.0
+    _window_start: float = 0.0
     _spans: list[SpanRecord] = field(default_factory=list)
     _events: list[EventRecord] = field(default_factory=list)
     _calls: list[CallRecord] = field(default_factory=list)
 
     def start(self) -> float:
         """Begin the session; returns the time."""
-        self._turn_start = self.now()
+        self._turn_start = self._window_start = self.now()
         return self._turn_start
 
     def start_turn(self) -> None:
         """A user turn arrives. Spans and calls noted since the last turn stay with this one."""
         self._turn_start = self.now()
+        if self.windows:
+            self._window_start = self._turn_start
 
     @contextmanager
     def span(self, name: str) -> Iterator[None]:
@@ -79,6 +86,30 @@ class SessionClock:
                 prompt_hash=completion.prompt_hash,
                 stop_reason=completion.stop_reason,
                 attempts=completion.attempts,
+                trained=0,
+            )
+        )
+
+    def worked(
+        self, start: float, role: str, purpose: str, *, forward: int, trained: int, queue_s: float
+    ) -> None:
+        """Work on a model's weights ended; tokens that it only read, and those it trained on."""
+        end = self.now()
+        self.busy.append((start, end))
+        self._calls.append(
+            CallRecord(
+                role=role,
+                purpose=purpose,
+                prompt=forward,
+                cached=0,
+                output=0,
+                trained=trained,
+                start_s=start - self._turn_start,
+                queue_s=queue_s,
+                duration_s=end - start,
+                prompt_hash=None,
+                stop_reason=None,
+                attempts=1,
             )
         )
 
@@ -99,11 +130,17 @@ class SessionClock:
                 prompt_hash=None,
                 stop_reason=None,
                 attempts=1,
+                trained=0,
             )
         )
 
-    def busy_between(self, begin: float, end: float) -> float:
-        """Seconds between two times that engine calls and spans cover, overlaps counted once."""
+    def waited(self) -> tuple[float, float]:
+        """Seconds that a user waited in all, and those of them in no engine call and no span."""
+        waited = sum(end - start for start, end in self.windows)
+        covered = sum(self._busy_between(start, end) for start, end in self.windows)
+        return waited, waited - covered
+
+    def _busy_between(self, begin: float, end: float) -> float:
         inside = [(max(a, begin), min(b, end)) for a, b in self.busy if b > begin and a < end]
         return union_length(inside)
 
@@ -112,11 +149,14 @@ class SessionClock:
         last["spans"] += self._spans
         last["events"] += self._events
         last["calls"] += self._calls
+        self.busy_marks[-1] = union_length(self.busy)
         self._spans, self._events, self._calls = [], [], []
 
     def end_turn(self, turn_index: int, user: str, reply: Reply) -> TurnRecord:
-        """Close the current turn and hand out its record."""
+        """Close the current turn and hand out its record, not charged yet."""
         end = self.now()
+        self.windows.append((self._window_start, end))
+        self.busy_marks.append(union_length(self.busy))
         done = reply.completion
         ttft = done.first_token_at - self._turn_start
         e2e = done.last_token_at - self._turn_start
@@ -142,6 +182,8 @@ class SessionClock:
             spans=self._spans,
             events=self._events,
             calls=self._calls,
+            busy_s=0.0,
+            usd=None,
         )
         self._spans, self._events, self._calls = [], [], []
         return record

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from harness.engines.pairs import Prices, TokenPrices
-from harness.record import CallRecord, CostRecord, TokensRecord
+from harness.record import BillRecord, CallRecord, CostRecord, TurnRecord
 
 MILLION = 1_000_000
 
@@ -16,12 +16,14 @@ def session_cost(calls: Iterable[CallRecord], busy_s: float, prices: Prices | No
     A model with token prices is paid by token (cached tokens at their own price); all models
     without are paid by busy time. A price that is needed but unknown makes the total None.
     """
-    tokens: dict[str, TokensRecord] = {}
+    tokens: dict[str, BillRecord] = {}
     for call in calls:
-        sums = tokens.setdefault(call["role"], {"prompt": 0, "cached": 0, "output": 0})
+        nothing = BillRecord(prompt=0, cached=0, output=0, trained=0)
+        sums = tokens.setdefault(call["role"], nothing)
         sums["prompt"] += call["prompt"]
         sums["cached"] += call["cached"]
         sums["output"] += call["output"]
+        sums["trained"] += call["trained"]
     priced = {"F": prices.F, "G": prices.G} if prices else {}
     per_hour = prices.usd_per_hour if prices else None
     by_token = [r for r in tokens if priced.get(r) is not None]
@@ -40,14 +42,37 @@ def session_cost(calls: Iterable[CallRecord], busy_s: float, prices: Prices | No
     )
 
 
-def _token_price(tokens: TokensRecord, prices: TokenPrices | None) -> float | None:
+def charge(
+    turns: Sequence[TurnRecord], busy_marks: Sequence[float], prices: Prices | None
+) -> CostRecord:
+    """The bill of a session, and in each of its turns (changed in place) what it added.
+
+    `busy_marks`: busy seconds from the start to the end of each turn.
+    """
+    calls: list[CallRecord] = []
+    before_s, before_usd = 0.0, 0.0
+    cost = session_cost(calls, 0.0, prices)
+    for turn, busy_s in zip(turns, busy_marks, strict=True):
+        calls += turn["calls"]
+        cost = session_cost(calls, busy_s, prices)
+        usd = cost["usd"]
+        turn["busy_s"] = busy_s - before_s
+        turn["usd"] = None if usd is None else usd - before_usd
+        before_s, before_usd = busy_s, before_usd if usd is None else usd
+    return cost
+
+
+def _token_price(tokens: BillRecord, prices: TokenPrices | None) -> float | None:
     if prices is None or prices.input is None or prices.output is None:
         return None
     if tokens["cached"] and prices.cached_input is None:
         return None
+    if tokens["trained"] and prices.training is None:
+        return None
     fresh = tokens["prompt"] - tokens["cached"]
     cached = tokens["cached"] * (prices.cached_input or 0.0)
-    return (fresh * prices.input + cached + tokens["output"] * prices.output) / MILLION
+    trained = tokens["trained"] * (prices.training or 0.0)
+    return (fresh * prices.input + cached + tokens["output"] * prices.output + trained) / MILLION
 
 
 def _total(values: Iterable[float | None]) -> float | None:

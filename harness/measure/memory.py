@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import sys
+import threading
 from dataclasses import dataclass, field
+from types import TracebackType
 
-from harness.method import Completion
+from harness.method import Adapter, Completion
 from harness.record import MemoryRecord
 
 
@@ -18,6 +21,8 @@ class MemoryMeter:
     _kv_formula: int | None = None
     _kv_measured: int | None = None
     _rss: int = 0
+    _adapters: int | None = None
+    _adaptation_peak: int | None = None
     _cuda: int | None = None
 
     def completed(self, completion: Completion) -> None:
@@ -28,6 +33,16 @@ class MemoryMeter:
 
     def embedded(self) -> None:
         self._called.add("encoder")
+        self.sample()
+
+    def adapted(self, adapter: Adapter) -> None:
+        """A call used `adapter`; a session holds one at a time."""
+        self._adapters = _larger(self._adapters, adapter.nbytes)
+
+    def worked(self, role: str, peak_bytes: int) -> None:
+        """Work on a model's weights added `peak_bytes` to what was there before."""
+        self._called.add(role)
+        self._adaptation_peak = _larger(self._adaptation_peak, peak_bytes)
         self.sample()
 
     def sample(self) -> None:
@@ -43,13 +58,74 @@ class MemoryMeter:
     def record(self) -> MemoryRecord:
         return MemoryRecord(
             weights={role: self.weights.get(role) for role in sorted(self._called)},
-            adapters=None,
+            adapters=self._adapters,
             kv_formula=self._kv_formula,
             kv_measured=self._kv_measured,
-            adaptation_peak=None,
+            adaptation_peak=self._adaptation_peak,
             rss=self._rss,
             cuda_peak=self._cuda,
         )
+
+
+class PeakWatch:
+    """While open, watches how far memory grows: the device's, or the process's resident memory.
+
+    `bytes` is the growth over the level at the start. Resident memory is looked at every few
+    milliseconds, and what the process has freed is given back first: reused, it would not show.
+    """
+
+    _EVERY_S = 0.005
+
+    def __init__(self, cuda: bool) -> None:
+        self._cuda = cuda
+        self._stop = threading.Event()
+
+    def __enter__(self) -> PeakWatch:
+        if not self._cuda:
+            _give_back_freed()
+        self._start = self._peak = self._level()
+        self._thread = threading.Thread(target=self._watch, name="memory-peak", daemon=True)
+        if self._cuda:
+            sys.modules["torch"].cuda.reset_peak_memory_stats()
+        else:
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        if not self._cuda:
+            self._thread.join()
+
+    @property
+    def bytes(self) -> int:
+        if self._cuda:
+            self._peak = int(sys.modules["torch"].cuda.max_memory_allocated())
+        return max(0, self._peak - self._start)
+
+    def _level(self) -> int:
+        if self._cuda:
+            return int(sys.modules["torch"].cuda.memory_allocated())
+        import psutil
+
+        return int(psutil.Process().memory_info().rss)
+
+    def _watch(self) -> None:
+        while not self._stop.wait(self._EVERY_S):
+            self._peak = max(self._peak, self._level())
+
+
+def _give_back_freed() -> None:
+    """Let the C library return freed memory to the system, where it can (glibc)."""
+    try:
+        trim = ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError, TypeError):
+        return
+    trim(0)
 
 
 def reset_device_peaks() -> None:

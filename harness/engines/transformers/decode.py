@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from harness.engines.base import Sampling
+from harness.engines.transformers.adapters import LoraAdapter, Serving, Site, serving
 from harness.engines.transformers.kv import kv_bytes_held
 from harness.engines.transformers.sampling import draw
 from harness.method import StopReason
@@ -27,6 +28,7 @@ class Row:
 
     prompt: list[int]
     sampling: Sampling
+    adapter: LoraAdapter | None = None
     wanted: Callable[[], bool] = lambda: True
     output: list[int] = field(default_factory=list)
     stop_reason: StopReason | None = None
@@ -41,16 +43,32 @@ class Row:
 
 @torch.inference_mode()
 def decode(
-    model: Any, tokenizer: Any, rows: Sequence[Row], stop_ids: frozenset[int]
+    model: Any,
+    tokenizer: Any,
+    rows: Sequence[Row],
+    stop_ids: frozenset[int],
+    sites: Sequence[Site] = (),
 ) -> Iterator[Row]:
     """Decode `rows` together; each is yielded as soon as it ends and leaves the batch at once.
 
     Prompts are padded on the left and masked; positions count real tokens only. A row that
     nobody wants any more leaves unfinished (its `stop_reason` stays None) and is not yielded.
+    `sites`: the model's, needed when some row has an adapter.
     """
+    live = list(rows)
+    with serving(sites, [row.adapter for row in live]) as adapters:
+        yield from _decode(model, tokenizer, live, stop_ids, adapters)
+
+
+def _decode(
+    model: Any,
+    tokenizer: Any,
+    live: list[Row],
+    stop_ids: frozenset[int],
+    adapters: Serving | None,
+) -> Iterator[Row]:
     from transformers import DynamicCache
 
-    live = list(rows)
     step, mask = _left_pad([row.prompt for row in live], model.device)
     cache = DynamicCache(config=model.config)
     while live:
@@ -78,6 +96,8 @@ def decode(
             live = [live[i] for i in stay]
             index = torch.tensor(stay, dtype=torch.long, device=model.device)
             cache.batch_select_indices(index)
+            if adapters is not None:
+                adapters.select(stay)
             mask = mask[index]
             tokens = [tokens[i] for i in stay]
         step = torch.tensor(tokens, dtype=torch.long, device=model.device)[:, None]

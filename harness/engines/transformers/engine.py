@@ -6,6 +6,7 @@ import asyncio
 import gc
 import time
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any, TypeVar
 
 import torch
@@ -13,11 +14,12 @@ import torch
 from harness.engines.base import ModelFacts, Sampling
 from harness.engines.chat import prompt_hash
 from harness.engines.compute import cpu_thread
+from harness.engines.transformers.adapters import LoraAdapter, Site, adaptable_sites
 from harness.engines.transformers.decode import Row, clock, decode
 from harness.engines.transformers.kv import kv_bytes_per_token
 from harness.engines.transformers.worker import Request, Worker
 from harness.errors import BenchError, ContextOverflow, OutOfMemory
-from harness.method import Completion, Tokens
+from harness.method import Adapter, Completion, Tokens
 from harness.session import Role
 
 T = TypeVar("T")
@@ -44,14 +46,19 @@ class TransformersEngine:
         shared = cpu_thread() if model.device.type == "cpu" else None
         self._worker = Worker(f"model-{role}", batch_size, self._serve, shared)
 
-    async def generate(self, prompt_ids: list[int], sampling: Sampling) -> Completion:
+    async def generate(
+        self, prompt_ids: list[int], sampling: Sampling, adapter: Adapter | None = None
+    ) -> Completion:
         """Generate until end of turn or `max_new_tokens`; the end-of-turn token is counted.
 
         Any special token ends the turn: a reply can show no turn that the model invented.
-        Raises ContextOverflow before anything is computed, OutOfMemory, and ValueError for an
-        empty prompt or a `max_new_tokens` below 1.
+        Requests with different adapters share a batch. Raises ContextOverflow before anything is
+        computed, OutOfMemory, and ValueError for an empty prompt, a `max_new_tokens` below 1 or
+        an adapter of another engine.
         """
-        request = Request(list(prompt_ids), sampling, sent_at=time.perf_counter())
+        if not isinstance(adapter, LoraAdapter | None):
+            raise ValueError(f"{type(adapter).__name__} is no adapter of this engine")
+        request = Request(list(prompt_ids), sampling, time.perf_counter(), adapter)
         self._check(request)
         self._worker.submit(request)
         try:
@@ -61,8 +68,23 @@ class TransformersEngine:
             raise
 
     async def run_exclusive(self, fn: Callable[[], T]) -> T:
-        """Run `fn` on the model's thread while no request is served, e.g. to train."""
-        return await asyncio.wrap_future(self._worker.run(fn))
+        """Run `fn` on the model's thread while no request is served, e.g. to train.
+
+        Raises OutOfMemory besides what `fn` raises.
+        """
+        try:
+            return await asyncio.wrap_future(self._worker.run(fn))
+        except (RuntimeError, MemoryError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            message = (str(error).splitlines() or [""])[0]
+        _release()
+        raise OutOfMemory(f"{self.facts.model}: {message}")
+
+    @cached_property
+    def sites(self) -> tuple[Site, ...]:
+        """Where adapters act in the model."""
+        return adaptable_sites(self.model)
 
     async def reset(self) -> None:
         """Nothing outlives a request here: each has a key-value cache of its own."""
@@ -101,22 +123,18 @@ class TransformersEngine:
 
     def _attempt(self, requests: list[Request], started_at: float) -> BaseException | None:
         """Decode a batch, answering each request as it ends. Returns what went wrong, if it did."""
-        rows = {Row(r.prompt, r.sampling, wanted=r.is_wanted): r for r in requests}
+        rows = {Row(r.prompt, r.sampling, r.adapter, wanted=r.is_wanted): r for r in requests}
+        sites = self.sites if any(r.adapter for r in requests) else ()
         message: str
         try:
-            for row in decode(self.model, self.tokenizer, list(rows), self.stop_ids):
+            for row in decode(self.model, self.tokenizer, list(rows), self.stop_ids, sites):
                 request = rows[row]
                 request.future.set_result(self._completion(request, row, started_at))
             return None
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            message = str(error)
-        except RuntimeError as error:
-            # The CPU allocator has no exception type of its own.
-            if "DefaultCPUAllocator" not in str(error):
+        except BaseException as error:
+            if not _is_out_of_memory(error):
                 return error
             message = str(error)
-        except BaseException as error:
-            return error
         # Only here, with the traceback gone, are the batch's tensors free to be released.
         _release()
         return OutOfMemory(f"{self.facts.model}: {(message.splitlines() or [''])[0]}")
@@ -159,6 +177,12 @@ def turn_end_ids(model: Any, tokenizer: Any) -> frozenset[int]:
             ids.update(value if isinstance(value, Sequence) else [value])
     ids.update(i for i, token in tokenizer.added_tokens_decoder.items() if token.special)
     return frozenset(ids)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    # The CPU allocator has no exception type of its own.
+    on_cpu = isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    return on_cpu or isinstance(error, torch.OutOfMemoryError | MemoryError)
 
 
 def _facts(model: Any, model_id: str) -> ModelFacts:

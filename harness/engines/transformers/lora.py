@@ -8,13 +8,14 @@ and any engine that reads PEFT adapters, loads the result.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from harness.engines.transformers.adapters import write_peft
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
@@ -52,28 +53,13 @@ def attach(model: Any, *, rank: int, alpha: float, seed: int) -> list[torch.nn.P
 
 def save(model: Any, folder: Path, *, rank: int, alpha: float, dtype: torch.dtype) -> None:
     """Write `adapter_model.safetensors` and `adapter_config.json` as PEFT would."""
-    from safetensors.torch import save_file
-
-    folder.mkdir(parents=True, exist_ok=True)
     tensors = {}
     for path, module in model.named_modules():
         if isinstance(module, LoraLinear):
             for part in ("lora_A", "lora_B"):
                 weight = getattr(module, part).detach().to("cpu", dtype).contiguous()
                 tensors[f"base_model.model.{path}.{part}.weight"] = weight
-    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
-    config = {
-        "peft_type": "LORA",
-        "task_type": "CAUSAL_LM",
-        "r": rank,
-        "lora_alpha": alpha,
-        "lora_dropout": 0.0,
-        "bias": "none",
-        "target_modules": sorted(TARGETS),
-        "inference_mode": True,
-        "base_model_name_or_path": None,
-    }
-    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
+    write_peft(folder, tensors, rank=rank, alpha=alpha, targets=set(TARGETS))
 
 
 def load(model: Any, folder: Path) -> None:

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from harness.engines.base import Sampling
+from harness.engines.transformers.adapters import LoraAdapter
 from harness.errors import BenchError
 from harness.method import Completion
 
@@ -24,6 +25,7 @@ class Request:
     prompt: list[int]
     sampling: Sampling
     sent_at: float
+    adapter: LoraAdapter | None = None
     future: Future[Completion] = field(default_factory=Future)
     abandoned: bool = False
 

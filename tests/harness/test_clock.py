@@ -82,7 +82,7 @@ def test_spans_and_events_belong_to_their_turn_only() -> None:
 def test_work_after_the_last_reply_is_charged_but_is_no_session_time() -> None:
     times = iter([0.0, 0.0, 4.0, 5.0, 6.0, 9.0, 9.0])
     clock = SessionClock(now=lambda: next(times))
-    begin = clock.start()
+    clock.start()
     clock.start_turn()
     reply = completion(sent=1.0, first=2.0, last=4.0)
     clock.completed(1.0, "reply", reply)  # now: 4
@@ -93,8 +93,41 @@ def test_work_after_the_last_reply_is_charged_but_is_no_session_time() -> None:
     clock.end_session(last)
     assert [s["name"] for s in last["spans"]] == ["clean up"]
     assert [c["purpose"] for c in last["calls"]] == ["reply", "probe"]
-    assert clock.busy_between(begin, 5.0) == 3.0
-    assert union_length(clock.busy) == 6.0
+    assert clock.waited() == (5.0, 2.0)
+    assert clock.busy_marks == [6.0]
+
+
+def test_time_to_think_is_nobodys_wait_and_work_may_hide_in_it() -> None:
+    """Two turns of 2 s and 3 s, 10 s apart, and a span from 1 s to 13 s that covers the gap."""
+    times = iter([0.0, 0.0, 1.0, 2.0, 12.0, 13.0, 15.0])
+    clock = SessionClock(now=lambda: next(times))
+    clock.start()
+    clock.start_turn()
+    span = clock.span("adaptation")
+    span.__enter__()  # 1
+    reply = Reply(completion(0.0, 1.0, 2.0))
+    first = clock.end_turn(1, "a", reply)  # 2
+    clock.start_turn()  # 12
+    span.__exit__(None, None, None)  # 13
+    second = clock.end_turn(2, "b", reply)  # 15
+    assert first["spans"] == []
+    assert second["spans"] == [{"name": "adaptation", "start_s": -11.0, "duration_s": 12.0}]
+    assert clock.waited() == (5.0, 3.0)
+    assert clock.busy_marks == [0.0, 12.0]
+
+
+def test_work_on_weights_is_a_call() -> None:
+    clock = SessionClock(now=lambda: 4.0)
+    clock.worked(1.0, "G", "training", forward=5, trained=70, queue_s=0.5)
+    turn = clock.end_turn(1, "a", Reply(completion(0.0, 1.0, 2.0)))
+    (call,) = turn["calls"]
+    assert (call["role"], call["purpose"], call["prompt"], call["output"]) == (
+        "G",
+        "training",
+        5,
+        0,
+    )
+    assert (call["trained"], call["queue_s"], call["duration_s"]) == (70, 0.5, 3.0)
 
 
 def test_a_span_is_closed_and_the_device_awaited_when_its_work_fails() -> None:

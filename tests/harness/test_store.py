@@ -11,14 +11,18 @@ import pytest
 from harness.errors import UserError
 from harness.record import SCHEMA_VERSION, Manifest, SessionRecord
 from harness.store import (
+    ADAPTERS,
     SESSIONS,
+    WORK,
     Store,
     UnitKey,
     key_of,
     read_manifest,
     read_sessions,
+    unit_hash,
     write_text_atomically,
 )
+from harness.workspace import Workspace
 
 
 def manifest(machine: str = "cpu-2core", sources: Any = None, **spec: Any) -> Manifest:
@@ -112,10 +116,11 @@ def test_another_machine_or_another_method_file_is_another_run(
     ("text", "problem"),
     [
         ("{", "damaged"),
-        ("[]", "no manifest of schema 1"),
-        ("{}", "no manifest of schema 1"),
-        ('{"schema": 99}', "no manifest of schema 1"),
-        ('{"schema": 1}', "lacks code_version, created_at"),
+        ("[]", "no manifest of schema 2"),
+        ("{}", "no manifest of schema 2"),
+        ('{"schema": 1}', "no manifest of schema 2"),
+        ('{"schema": 99}', "no manifest of schema 2"),
+        ('{"schema": 2}', "lacks code_version, created_at"),
     ],
 )
 def test_a_damaged_manifest_is_one_clear_error(tmp_path: Path, text: str, problem: str) -> None:
@@ -165,3 +170,36 @@ def test_atomic_write_leaves_no_temporary_file(tmp_path: Path) -> None:
 
 def test_key_of_names_the_unit() -> None:
     assert key_of(record("a")) == UnitKey("m", "t", "a", 0)
+
+
+def test_what_unfinished_sessions_left_is_removed_on_resume(tmp_path: Path) -> None:
+    run, done, killed = tmp_path / "run", UnitKey("m", "t", "a", 0), UnitKey("m", "t", "b", 0)
+    with Store(run, manifest()) as store:
+        for key in (done, killed):
+            (run / ADAPTERS / unit_hash(key) / "adapter-1").mkdir(parents=True)
+            (run / WORK / unit_hash(key)).mkdir(parents=True)
+        store.append(record("a"))
+    (run / WORK / "left-by-a-kill").mkdir(parents=True)
+    with Store(run, manifest()):
+        assert not (run / WORK).exists()
+        assert [f.name for f in (run / ADAPTERS).iterdir()] == [unit_hash(done)]
+
+
+def test_a_workspace_keeps_what_it_should_and_only_of_a_finished_session(tmp_path: Path) -> None:
+    key = UnitKey("m", "t", "a", 0)
+    with Workspace(tmp_path, key) as workspace:
+        scratch, kept = workspace.folder("x"), workspace.folder("y", keep=True)
+        with pytest.raises(FileExistsError):
+            workspace.folder("x")
+        workspace.finished()
+    assert not scratch.exists()
+    assert kept.exists()
+    assert json.loads((kept.parent / "unit.json").read_text())["session_id"] == "a"
+    other = UnitKey("m", "t", "b", 0)
+    with Workspace(tmp_path, other) as workspace:
+        lost = workspace.folder("y", keep=True)  # and the session does not finish
+    assert not lost.parent.exists()
+    with Workspace(None, other) as workspace:
+        loose = workspace.folder("y", keep=True)
+        workspace.finished()
+    assert not loose.exists()

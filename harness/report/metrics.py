@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from harness.record import SessionRecord, TokensRecord
+from harness.record import BillRecord, SessionRecord
 from harness.report.read import Cell
 from harness.stats import Key
 
 Level = Literal["turn", "session"]
-Group = Literal["quality", "latency", "tokens", "memory", "cost"]
+Group = Literal["quality", "latency", "tokens", "memory", "cost", "adaptation"]
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def _billed(role: str) -> Callable[[Any], float | None]:
         cost = session["cost"]
         if cost is None:
             return None
-        tokens: TokensRecord | None = cost["tokens"].get(role)
+        tokens: BillRecord | None = cost["tokens"].get(role)
         return float(tokens["prompt"] + tokens["output"]) if tokens else 0.0
 
     return read
@@ -133,6 +133,36 @@ def _session_s(session: Any) -> float | None:
     return value
 
 
+def _span_s(name: str) -> Callable[[Any], float | None]:
+    """Seconds in the spans of a name, over all turns; 0 where there is none."""
+
+    def read(session: Any) -> float | None:
+        spans = [span for turn in session["turns"] for span in turn["spans"]]
+        return float(sum(span["duration_s"] for span in spans if span["name"] == name))
+
+    return read
+
+
+def _trained_tokens(session: Any) -> float | None:
+    cost = session["cost"]
+    if cost is None:
+        return None
+    return float(sum(bill["trained"] for bill in cost["tokens"].values()))
+
+
+def _probe_f_tokens(session: Any) -> float | None:
+    calls = [call for turn in session["turns"] for call in turn["calls"]]
+    probes = [call for call in calls if (call["role"], call["purpose"]) == ("F", "probe")]
+    return float(sum(call["prompt"] + call["output"] for call in probes))
+
+
+def _switch_turn(session: Any) -> float | None:
+    """The first turn that another model answered than the first one; None where none did."""
+    turns = session["turns"]
+    others = [t["turn_index"] for t in turns if t["served_by"] != turns[0]["served_by"]]
+    return float(others[0]) if others else None
+
+
 METRICS: tuple[Metric, ...] = (
     Metric("ttft_s", "latency", "turn", _timing("ttft_s"), percentiles=True),
     Metric("tpot_s", "latency", "turn", _timing("tpot_s"), percentiles=True),
@@ -145,6 +175,11 @@ METRICS: tuple[Metric, ...] = (
     Metric("f_share", "tokens", "turn", lambda turn: float(turn["served_by"] == "F")),
     Metric("f_tokens", "tokens", "session", _billed("F")),
     Metric("g_tokens", "tokens", "session", _billed("G")),
+    Metric("trained_tokens", "adaptation", "session", _trained_tokens),
+    Metric("probe_f_tokens", "adaptation", "session", _probe_f_tokens),
+    Metric("adaptation_s", "adaptation", "session", _span_s("adaptation")),
+    Metric("adaptation_wait_s", "adaptation", "session", _span_s("adaptation_wait")),
+    Metric("switch_turn", "adaptation", "session", _switch_turn),
     Metric("weights_bytes", "memory", "session", _weights),
     Metric("adapters_bytes", "memory", "session", _memory("adapters")),
     Metric("kv_formula_bytes", "memory", "session", _memory("kv_formula")),

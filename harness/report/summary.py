@@ -6,6 +6,8 @@ from math import isinf
 from pathlib import Path
 from typing import Any
 
+from harness.report.adaptation import adaptation_counts, never_switchable
+from harness.report.break_even import break_even
 from harness.report.metrics import METRICS, Metric, Values, read_scores, read_values
 from harness.report.read import ALL, Cell, RunData, attempt, read_run
 from harness.stats import (
@@ -25,7 +27,7 @@ from harness.stats import (
 )
 from harness.store import SUMMARY, write_json
 
-SUMMARY_SCHEMA = 1
+SUMMARY_SCHEMA = 2
 
 
 def summarize(run: Path) -> dict[str, Any]:
@@ -93,27 +95,31 @@ def _outcomes(cells: Any) -> dict[str, int]:
 
 def _result(data: RunData, task: str, method: str) -> dict[str, Any]:
     cell = data.of(task, method)
-    reference = data.of(task, data.reference) if data.reference is not None else None
+    against = data.reference if method != data.reference else None
+    compared = data.of(task, against) if against is not None else None
     names = data.scorer_names if task == ALL else list(data.scorers[task])
     metrics: dict[str, Any] = {}
     difference: dict[str, Any] = {}
     for name in names:
         values = read_scores(name, cell)
         metrics[name] = _metric(values)
-        if reference is not None and method != data.reference:
-            theirs = read_scores(name, reference)
-            difference[name] = _difference(cell, reference, values, theirs)
+        if compared is not None:
+            theirs = read_scores(name, compared)
+            difference[name] = _difference(cell, compared, values, theirs)
     for metric in METRICS:
         values = read_values(metric, cell)
         metrics[metric.name] = _metric(values) | _extras(metric, values, cell, data)
-        if reference is not None and method != data.reference:
-            theirs = read_values(metric, reference)
-            difference[metric.name] = _difference(cell, reference, values, theirs)
+        if compared is not None:
+            theirs = read_values(metric, compared)
+            difference[metric.name] = _difference(cell, compared, values, theirs)
     return {
         "task": task,
         "method": method,
         "is_reference": method == data.reference,
         "sessions": _outcomes([cell]),
+        "sessions_never_switchable": never_switchable(cell),
+        "adaptation": adaptation_counts(cell),
+        "break_even": None if compared is None else break_even(cell, compared),
         "metrics": metrics,
         "difference": difference or None,
     }

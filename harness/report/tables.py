@@ -6,6 +6,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from harness.report.table import Column, Table, Value
+from harness.report.tables_adaptation import (
+    BREAK_EVEN,
+    NEVER_SWITCHABLE,
+    adaptation_tables,
+    break_even_cell,
+    break_even_note,
+    shows_switching,
+)
 from harness.report.tables_common import (
     ERRORS,
     INTERVAL_NOTE,
@@ -33,6 +41,11 @@ from harness.report.tables_resources import (
 QUALITY_TABLES = ("quality", "quality_difference", "quality_tokens")
 """The tables that two runs with the same replies share byte for byte."""
 
+_NEVER_SWITCHABLE_NOTE = (
+    "Never switchable: sessions too short to show a change of models, of methods that make one; "
+    "they are in every mean."
+)
+
 
 def build_tables(summary: Mapping[str, Any]) -> list[Table]:
     """Every table of the report, `main` first."""
@@ -46,6 +59,7 @@ def build_tables(summary: Mapping[str, Any]) -> list[Table]:
         percentile_table(summary),
         memory_table(summary),
         cost_table(summary),
+        *adaptation_tables(summary),
     ]
 
 
@@ -67,17 +81,20 @@ def _main(
     ttft = "p50" if all(r.statistic("ttft_s", "p50") is not None for r in rows) else "mean"
     kv = _kv_metric(rows)
     source = "measured" if kv == "kv_measured_bytes" else "by formula"
+    switching = with_task or shows_switching(rows)
     columns = (
         *((TASK,) if with_task else ()),
         METHOD,
         SERVED,
         ERRORS,
+        *((NEVER_SWITCHABLE,) if switching else ()),
         *(scorer_column(scorer) for scorer in scorers),
         Column("ttft", f"TTFT {ttft}", "s", ".3f"),
         Column("e2e", "E2E", "s", ".2f"),
         Column("tpot", "TPOT", "ms", ".1f"),
         Column("session", "Session", "s", ".1f"),
         Column("session_change", "Δ Session", "%", "+.1f"),
+        BREAK_EVEN,
         Column("f_tokens", "F", "tokens/session", ",.0f"),
         Column("g_tokens", "G", "tokens/session", ",.0f"),
         Column("kv", "Peak KV", "MiB", ",.1f"),
@@ -89,13 +106,16 @@ def _main(
         title=title,
         caption=f"Means. {setting(summary)}",
         columns=columns,
-        rows=tuple(_main_row(r, scorers, ttft, kv, with_task=with_task) for r in rows),
+        rows=tuple(
+            _main_row(r, scorers, ttft, kv, with_task=with_task, switching=switching) for r in rows
+        ),
         notes=(
             "Similarity and ROUGE-L compare with the reference's reply at the same turn; the "
             "reference's own are 1 by definition. Repetition: share of repeated 4-grams.",
             f"Peak KV ({source}): mean over sessions of the largest call's key-value memory. "
             "Weights: of the models that the method called.",
             f"{INTERVAL_NOTE} Δ Session: change against the reference. {PAIRED_NOTE}",
+            break_even_note(rows) + (f" {_NEVER_SWITCHABLE_NOTE}" if switching else ""),
             f"{_overhead(summary)} Outcomes per mean: see the quality and latency tables.",
             *refusals(summary),
         ),
@@ -103,12 +123,14 @@ def _main(
 
 
 def _main_row(
-    result: Result, scorers: Iterable[str], ttft: str, kv: str, *, with_task: bool
+    result: Result, scorers: Iterable[str], ttft: str, kv: str, *, with_task: bool, switching: bool
 ) -> dict[str, Value]:
     head = result.head
     row: dict[str, Value] = {key: head[key] for key in ("method", "sessions", "errors")}
     if with_task:
         row["task"] = head["task"]
+    if switching:
+        row["never_switchable"] = result.data["sessions_never_switchable"]
     row |= {scorer: result.interval(scorer) for scorer in scorers}
     return row | {
         "ttft": result.statistic("ttft_s", ttft),
@@ -116,6 +138,7 @@ def _main_row(
         "tpot": result.mean("tpot_s", 1000),
         "session": result.mean("session_s"),
         "session_change": result.relative_percent("session_s"),
+        "break_even": break_even_cell(result),
         "f_tokens": result.mean("f_tokens"),
         "g_tokens": result.mean("g_tokens"),
         "kv": result.mean(kv, MIB),

@@ -3,6 +3,9 @@
 Three methods (`big` is the reference), two tasks, three sessions each of `TURNS` turns, one seed.
 `arith` has gold answers. `small` fails in one session, `brief` skips one. The numbers follow rules
 simple enough to work out by hand; see `_timing`, `_tokens` and `_session`.
+
+`shift` is a fourth method, served where `methods` names it: F answers as `big` does, until in some
+sessions of `chat` G takes over as `small`; `tests/report/shifting.py` says when and why.
 """
 
 from __future__ import annotations
@@ -13,7 +16,11 @@ import random
 from pathlib import Path
 from typing import Any
 
+from harness.record import SCHEMA_VERSION
+from tests.report.shifting import G_TURNS, adapt, busy_s
+
 METHODS = ("big", "small", "brief")
+SHIFT = "shift"
 TASKS: dict[str, tuple[str, ...]] = {"chat": ("c1", "c2", "c3"), "arith": ("a1", "a2", "a3")}
 SCORERS = {
     "chat": ["similarity", "rouge_l", "repetition"],
@@ -27,6 +34,7 @@ MIB = 2**20
 
 _PACE = {"big": 1.0, "small": 0.5, "brief": 0.8}  # of every duration
 _ROLE = {"big": "F", "small": "G", "brief": "F"}
+_WEIGHTS = {"F": 200 * MIB, "G": 120 * MIB}
 
 
 def build_run(
@@ -91,7 +99,7 @@ def _manifest(
         "warmup": True,
     }
     return {
-        "schema": 1,
+        "schema": SCHEMA_VERSION,
         "spec": spec,
         "spec_hash": "5e" * 32,
         "hash_recipe": 1,
@@ -112,7 +120,7 @@ def _session(
 ) -> dict[str, Any]:
     place = (method, task, session_id)
     head = {
-        "schema": 1,
+        "schema": SCHEMA_VERSION,
         "method": method,
         "task": task,
         "session_id": session_id,
@@ -127,35 +135,40 @@ def _session(
     elif place == SKIPPED:
         outcome = "skipped"
     if outcome != "scored":
-        nothing = dict.fromkeys(("session_s", "overhead_s", "memory", "cost", "gold"))
+        names = ("session_s", "overhead_s", "memory", "cost", "gold", "never_switchable")
+        nothing = dict.fromkeys(names)
         return head | nothing | {"outcome": outcome, "reason": f"made to be {outcome}", "turns": []}
     number = int(session_id[1:])
-    turns = [_turn(method, task, number, index, pace) for index in range(1, TURNS + 1)]
-    busy = sum(turn["timing"]["turn_s"] for turn in turns)
-    role = _ROLE[method]
+    turns = [
+        _turn(_acting(method, task, number, index), task, number, index, pace)
+        for index in range(1, TURNS + 1)
+    ]
+    if method == SHIFT and task == "chat":
+        adapt(turns, number)
+    for turn in turns:
+        turn["busy_s"] = busy_s(turn)
+        turn["usd"] = turn["busy_s"] / 3600
+    busy = sum(turn["busy_s"] for turn in turns)
+    waited = sum(turn["timing"]["turn_s"] for turn in turns)
     kv = max(turn["tokens"]["prompt"] for turn in turns) * 1024
+    adapted = any(turn["events"] for turn in turns)
     return head | {
         "outcome": outcome,
         "reason": None,
         "turns": turns,
-        "session_s": busy / 0.99,  # one percent of the session is overhead
-        "overhead_s": busy / 0.99 - busy,
+        "session_s": waited / 0.99,  # one percent of the session is overhead
+        "overhead_s": waited / 0.99 - waited,
         "memory": {
-            "weights": {role: (200 if role == "F" else 120) * MIB},
-            "adapters": None,
+            "weights": {role: _WEIGHTS[role] for role in _roles(turns)},
+            "adapters": 2 * MIB if adapted else None,
             "kv_formula": kv,
             "kv_measured": kv + 4096,
-            "adaptation_peak": None,
+            "adaptation_peak": 50 * MIB if adapted else None,
             "rss": 900 * MIB,
             "cuda_peak": None,
         },
         "cost": {
-            "tokens": {
-                role: {
-                    name: sum(turn["tokens"][name] for turn in turns)
-                    for name in ("prompt", "cached", "output")
-                }
-            },
+            "tokens": {role: _bill(turns, role) for role in _roles(turns)},
             "busy_s": busy,
             "usd_tokens": None,
             "usd_busy": busy / 3600,
@@ -164,7 +177,25 @@ def _session(
         "gold": [_gold(number, index) for index in range(1, TURNS + 1)]
         if task == "arith"
         else None,
+        "never_switchable": task == "arith" if method == SHIFT else None,
     }
+
+
+def _acting(method: str, task: str, number: int, index: int) -> str:
+    """Whose reply, tokens and pace a turn has."""
+    if method != SHIFT:
+        return method
+    return "small" if task == "chat" and index in G_TURNS[number] else "big"
+
+
+def _roles(turns: list[dict[str, Any]]) -> list[str]:
+    return sorted({call["role"] for turn in turns for call in turn["calls"]})
+
+
+def _bill(turns: list[dict[str, Any]], role: str) -> dict[str, int]:
+    calls = [call for turn in turns for call in turn["calls"] if call["role"] == role]
+    names = ("prompt", "cached", "output", "trained")
+    return {name: sum(call[name] for call in calls) for name in names}
 
 
 def _gold(number: int, index: int) -> str | None:
@@ -192,6 +223,7 @@ def _turn(method: str, task: str, number: int, index: int, pace: float) -> dict[
                 "role": role,
                 "purpose": "reply",
                 **tokens,
+                "trained": 0,
                 "start_s": 0.0,
                 "queue_s": 0.0,
                 "duration_s": timing["turn_s"],

@@ -140,6 +140,7 @@ def test_every_name_is_documented(summary: dict[str, Any]) -> None:
         names |= set(entry["metrics"])
         for metric in entry["metrics"].values():
             names |= set(metric)
+        names |= set(entry["break_even"] or {})
         for difference in (entry["difference"] or {}).values():
             names |= set(difference)
     assert [name for name in sorted(names) if f"`{name}`" not in text] == []

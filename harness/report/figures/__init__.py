@@ -19,6 +19,7 @@ def figures() -> dict[str, Draw]:
     from harness.report.figures.by_turn import draw_latency, draw_session_time, draw_tokens
     from harness.report.figures.memory import draw_memory
     from harness.report.figures.quality import draw_against_cost, draw_against_latency
+    from harness.report.figures.timeline import draw_timeline
 
     return {
         "quality_latency": draw_against_latency,
@@ -27,6 +28,7 @@ def figures() -> dict[str, Draw]:
         "tokens_by_turn": draw_tokens,
         "session_time_by_turn": draw_session_time,
         "memory": draw_memory,
+        "session_timeline": draw_timeline,
     }
 
 

@@ -80,6 +80,19 @@ def new_figure(
     return figure, list(panels[0])
 
 
+def stacked(heights: Sequence[float], *, width: float) -> tuple[Figure, list[Axes]]:
+    """A figure of panels under each other, of `heights` inches, that share their x axis."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, sum(heights) + 1.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(
+        len(heights), 1, squeeze=False, sharex=True, gridspec_kw={"height_ratios": list(heights)}
+    )
+    return figure, list(panels[:, 0])
+
+
 def finish(figure: Figure, title: str, summary: Mapping[str, Any], marks: str) -> Figure:
     """Title on top; under the panels the setting and one legend. `marks` explains bars or bands."""
     figure.suptitle(title, fontsize=11, fontweight="bold")

@@ -31,7 +31,7 @@ class DriftSettings:
     window: int = 4
     m_cons: int = 2
     probe_every: int = 3
-    margin: float = 0.1
+    margin: float = 0.05
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from harness.engines.transformers.attention import TRAINING, register
+
 LONG = 512
 """From this many tokens on, attention that keeps no matrix of scores is worth its overhead."""
 
@@ -93,13 +95,12 @@ def embed(model: Any, ids: Sequence[int]) -> Tensor:
 
 @contextmanager
 def _attention(model: Any, length: int) -> Iterator[None]:
-    """Attention that never holds length x length scores, for long rows."""
+    """The fastest attention on a CPU; for long rows one that never holds length x length scores."""
     config = model.config.get_text_config()
     usual = config._attn_implementation
-    if length < LONG:
-        yield
-        return
-    config._attn_implementation = "sdpa"
+    if model.device.type == "cpu":
+        register()
+        config._attn_implementation = "sdpa" if length >= LONG else TRAINING
     try:
         yield
     finally:

@@ -18,9 +18,11 @@ from soma.neighbours import wide
 
 def token_nll(logits: Tensor, reply: Tensor) -> Tensor:
     """-log p of each token of `reply` (m,), (B, m), from the logits (B, m, V) that predict it."""
-    logits = wide(logits)
-    said = logits.gather(-1, reply.expand(len(logits), -1)[..., None])[..., 0]
-    return logits.logsumexp(-1) - said
+    rows = len(logits)
+    flat = wide(logits).flatten(0, 1)
+    return torch.nn.functional.cross_entropy(flat, reply.repeat(rows), reduction="none").view(
+        rows, -1
+    )
 
 
 @dataclass(frozen=True)

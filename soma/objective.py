@@ -54,11 +54,9 @@ class Terms:
 
 def position_losses(logits: Tensor, hood: Neighbourhood) -> Tensor:
     """l_i, (B, m), from `logits` (B, m, V) that predict the m tokens of the reply."""
-    logits = wide(logits)
-    batch = logits.shape[0]
-    log_p = logits.gather(-1, hood.ids.expand(batch, -1, -1)) - logits.logsumexp(-1, keepdim=True)
+    log_p = wide(logits).log_softmax(-1).gather(-1, hood.ids.expand(len(logits), -1, -1))
     log_rest = torch.log1p(-log_p.exp().clamp(max=1 - _MOST))
-    return -(hood.weights.to(logits.dtype) * log_rest).sum(-1)
+    return -(hood.weights.to(log_rest.dtype) * log_rest).sum(-1)
 
 
 def expectation_weights(

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner, Result
+
+if TYPE_CHECKING:
+    from harness.serving import EngineSet
 
 ROOT = Path(__file__).parents[1]
 
@@ -85,3 +90,22 @@ def smoke_run(
     out, err = process.communicate(timeout=500)
     assert process.returncode == 0, out + err
     return folder / "run"
+
+
+@pytest.fixture(scope="session")
+def embedded() -> Iterator[EngineSet]:
+    """F, G and encoder of the embedded pair, in float32, loaded once."""
+    from harness.engines.load import load_encoder, load_engine
+    from harness.engines.pairs import load_pair
+    from harness.serving import EngineSet
+
+    pair = load_pair("embedded")
+    f, g = (m.model_copy(update={"dtype": "float32"}) for m in (pair.F, pair.G))
+    engines = EngineSet(
+        pair,
+        load_engine(f, "F", offline=True, batch_size=8),
+        load_engine(g, "G", offline=True, batch_size=8),
+        load_encoder(pair.encoder, offline=True),
+    )
+    yield engines
+    asyncio.run(engines.close())

@@ -8,6 +8,7 @@ model and the encoder had run on threads of their own.
 
 from __future__ import annotations
 
+import ctypes
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
@@ -16,3 +17,22 @@ from functools import cache
 def cpu_thread() -> ThreadPoolExecutor:
     """The executor whose single thread runs all CPU models; lives as long as the process."""
     return ThreadPoolExecutor(max_workers=1, thread_name_prefix="cpu-models")
+
+
+@cache
+def keep_freed_memory() -> bool:
+    """Let the C library reuse large blocks instead of returning each to the system at once.
+
+    Fresh pages must be cleared by the system: without this, half the time of elementwise work on
+    logits goes there. Returns whether it could be set (glibc only); acts once per process.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return False
+    settings = ((_ARENAS, 1), (_TRIM_THRESHOLD, 2**31 - 1), (_MMAP_THRESHOLD, 32 << 20))
+    return all([mallopt(option, value) == 1 for option, value in settings])
+
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENAS = -1, -3, -8
+"""Names of glibc's malloc.h: M_TRIM_THRESHOLD, M_MMAP_THRESHOLD (32 MiB at most), M_ARENA_MAX."""

@@ -50,7 +50,7 @@ class Soma(TrainedMethod):
 
     gate: bool = True
     epsilon: float | None = Field(default=None, ge=0, le=2)
-    min_locality: float = Field(default=0.35, ge=-1, le=1)
+    min_locality: float | None = Field(default=None, ge=-1, le=1)
     holdout_turns: int | None = Field(default=None, ge=0)
     gate_encoder: Phi | None = None
 
@@ -83,10 +83,10 @@ class Soma(TrainedMethod):
             warm_turns=self.warm(engines),
             mode=self.adaptation,
             adaptation=self._adaptation(),
-            gate=GateSettings(self._epsilon(), self.min_locality),
+            gate=GateSettings(self._epsilon(), self._min_locality()),
             drift=DriftSettings(
                 signal=self._follow(self.drift_signal, "gap", "locality"),
-                min_locality=self.min_locality,
+                min_locality=self._min_locality(),
                 threshold=self.drift_threshold,
                 window=self.drift_window,
                 m_cons=self.m_cons,
@@ -108,7 +108,7 @@ class Soma(TrainedMethod):
             gate=self.gate,
             epsilon=self._epsilon(),
             holdout=self._follow(self.holdout_turns, 1, 0),
-            phi=self._follow(self.gate_encoder, "pair", "G"),
+            phi=self._phi(),
         )
 
     def _mining(self) -> MiningSettings:
@@ -129,6 +129,15 @@ class Soma(TrainedMethod):
                 tail=self.tail,
             ),
         )
+
+    def _phi(self) -> Phi:
+        return self._follow(self.gate_encoder, "pair", "G")
+
+    def _min_locality(self) -> float:
+        """Short follow-ups lie far apart for a sentence encoder, close together for G's states."""
+        if self.min_locality is not None:
+            return self.min_locality
+        return 0.10 if self._phi() == "pair" else 0.35
 
     def _epsilon(self) -> float:
         return self._follow(self.epsilon, 0.12, 0.20)

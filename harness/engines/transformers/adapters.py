@@ -98,7 +98,7 @@ class AdaptableLinear(torch.nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         output = torch.nn.functional.linear(input, self.weight, self.bias)
-        return output if self.active is None else output + self.active.delta(input)
+        return output if self.active is None else self.active.add_to(output, input)
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,33 +135,45 @@ def adaptable_sites(model: Any) -> tuple[Site, ...]:
 class TrainableAdapter(torch.nn.Module):
     """A fresh adapter: A uniform as PEFT draws it, B zero, so that it changes nothing yet.
 
-    One A (sum of ranks, in) per site and one B (out, r) per projection, float32 on the model's
-    device. `seed` decides A.
+    All A lie in one float32 tensor, `down`, and all B in another, `up`: casting, clipping and the
+    optimizer's step are then two operations each, not hundreds. `seed` decides A.
     """
 
     def __init__(self, sites: Sequence[Site], *, rank: int, alpha: float, seed: int) -> None:
         super().__init__()
         self.sites, self.rank, self.alpha = tuple(sites), rank, alpha
+        members = [member for site in self.sites for _, member in site.members]
         generator = torch.Generator().manual_seed(seed)
-        self.down = torch.nn.ParameterList()
-        self.up = torch.nn.ParameterList()
+        starts = []
         for site in self.sites:
-            device = site.members[0][1].weight.device
             bound = 1 / math.sqrt(site.width)
-            start = torch.empty(rank * len(site.members), site.width)
-            start.uniform_(-bound, bound, generator=generator)
-            self.down.append(torch.nn.Parameter(start.to(device)))
-            for _, linear in site.members:
-                zeros = torch.zeros(linear.out_features, rank, device=device)
-                self.up.append(torch.nn.Parameter(zeros))
+            start = torch.empty(rank * len(site.members) * site.width)
+            starts.append(start.uniform_(-bound, bound, generator=generator))
+        self._down_sizes = [len(start) for start in starts]
+        self._up_sizes = [linear.out_features * rank for linear in members]
+        device = members[0].weight.device
+        self.down = torch.nn.Parameter(torch.cat(starts).to(device))
+        self.up = torch.nn.Parameter(torch.zeros(sum(self._up_sizes), device=device))
+
+    def parts(self, dtype: torch.dtype) -> tuple[list[Tensor], list[Tensor]]:
+        """In `dtype`: A (sum of ranks, in) per site, and alpha / r times B (out, r) per member."""
+        down = torch.split(self.down.to(dtype), self._down_sizes)
+        up = torch.split((self.up * (self.alpha / self.rank)).to(dtype), self._up_sizes)
+        widths = [site.width for site in self.sites]
+        return (
+            [part.view(-1, width) for part, width in zip(down, widths, strict=True)],
+            [part.view(-1, self.rank) for part in up],
+        )
 
     def freeze(self) -> LoraAdapter:
         """A copy of the weights as they are now."""
+        down = torch.split(self.down.detach().clone(), self._down_sizes)
+        ups = iter(torch.split(self.up.detach().clone(), self._up_sizes))
         weights = {}
-        ups = iter(self.up)
-        for site, down in zip(self.sites, self.down, strict=True):
-            for (path, _), part in zip(site.members, down.split(self.rank), strict=True):
-                weights[path] = (part.detach().clone(), next(ups).detach().clone())
+        for site, part in zip(self.sites, down, strict=True):
+            rows = torch.split(part.view(-1, site.width), self.rank)
+            for (path, _), a in zip(site.members, rows, strict=True):
+                weights[path] = (a, next(ups).view(-1, self.rank))
         return LoraAdapter(self.rank, self.alpha, MappingProxyType(weights))
 
 
@@ -171,16 +183,15 @@ def training(
 ) -> Iterator[None]:
     """Within it, row i of every batch runs with `adapters[rows[i]]`, and gradients reach them."""
     sites = adapters[0].sites
+    dtype = sites[0].members[0][1].weight.dtype
     with _activated(sites):
-        places = [0] if len(adapters) == 1 else list(rows)
-        ups = [iter(adapters[place].up) for place in places]
+        used = [0] if len(adapters) == 1 else list(rows)
+        parts = {place: adapters[place].parts(dtype) for place in set(used)}
+        ups = {place: iter(parts[place][1]) for place in parts}
         for at, site in enumerate(sites):
-            down = [adapters[place].down[at] for place in places]
-            parts = [
-                [(next(up), adapters[p].alpha / adapters[p].rank) for _ in site.members]
-                for p, up in zip(places, ups, strict=True)
-            ]
-            _activate(site, down, parts, adapters[0].rank, dropout)
+            mine = {place: [next(ups[place]) for _ in site.members] for place in parts}
+            down = [parts[place][0][at] for place in used]
+            _activate(site, down, [mine[place] for place in used], adapters[0].rank, dropout)
         yield
 
 
@@ -209,9 +220,9 @@ class Serving:
             down, parts = [], []
             for adapter in rows:
                 members = [_padded(adapter, path, linear, rank) for path, linear in site.members]
-                down.append(torch.cat([a for a, _ in members]))
                 scale = 0.0 if adapter is None else adapter.alpha / adapter.rank
-                parts.append([(b, scale) for _, b in members])
+                down.append(torch.cat([a for a, _ in members]))
+                parts.append([b * scale for _, b in members])
             _activate(site, down, parts, rank, None)
 
 
@@ -233,11 +244,13 @@ class _Active:
     def __init__(self, shared: _Shared, columns: slice, up: Tensor) -> None:
         self._shared, self._columns, self._up = shared, columns, up
 
-    def delta(self, x: Tensor) -> Tensor:
+    def add_to(self, output: Tensor, x: Tensor) -> Tensor:
+        """`output` (rows, tokens, out) plus the adapters' part for `x`, in one operation."""
         low = self._shared.low(x)[..., self._columns]
-        if self._up.dim() == 2:
-            return torch.nn.functional.linear(low, self._up)
-        return torch.bmm(low, self._up.mT)
+        if self._up.dim() == 3:
+            return torch.baddbmm(output, low, self._up.mT)
+        flat = torch.addmm(output.flatten(0, -2), low.flatten(0, -2), self._up.T)
+        return flat.view_as(output)
 
 
 class _Shared:
@@ -262,15 +275,15 @@ class _Shared:
 def _activate(
     site: Site,
     down: Sequence[Tensor],
-    parts: Sequence[Sequence[tuple[Tensor, float]]],
+    ups: Sequence[Sequence[Tensor]],
     rank: int,
     dropout: Dropout | None,
 ) -> None:
-    """Set a site's active adapters: `down[i]` and `parts[i]` of row i, or of all rows if one."""
+    """Set a site's active adapters: `down[i]` and `ups[i]` of row i, or of all rows if one."""
     dtype = site.members[0][1].weight.dtype
     shared = _Shared(_rows([d.to(dtype) for d in down]), dropout)
     for place, (_, linear) in enumerate(site.members):
-        up = _rows([(row[place][0] * row[place][1]).to(dtype) for row in parts])
+        up = _rows([row[place].to(dtype) for row in ups])
         linear.active = _Active(shared, slice(place * rank, (place + 1) * rank), up)
 
 

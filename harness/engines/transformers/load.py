@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from harness.engines.chat import bind_template_args
+from harness.engines.compute import keep_freed_memory
 from harness.engines.hub import is_offline, quiet
 from harness.engines.load import resolve_model
 from harness.engines.pairs import ModelSpec
@@ -24,6 +25,8 @@ def load(spec: ModelSpec, role: Role, *, offline: bool, batch_size: int) -> Tran
     Raises UserError when the model cannot be had, or asks for a GPU that is not there.
     """
     device = _device(spec, role)
+    if device.type == "cpu":
+        keep_freed_memory()
     source = resolve_model(spec.id, offline, spec.revision)
     try:
         with quiet():
@@ -59,7 +62,16 @@ def load_model(
     )
     if not several:
         model = model.to(device)
+    model.get_output_embeddings().register_forward_pre_hook(_contiguous)
     return model.eval().requires_grad_(False), AutoTokenizer.from_pretrained(source, **where)
+
+
+def _contiguous(module: torch.nn.Module, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+    """For a slice of the hidden states, torch would copy the whole output matrix at every use.
+
+    It goes by strides, which `contiguous()` leaves alone where a dimension has size one.
+    """
+    return (inputs[0].clone(memory_format=torch.contiguous_format),)
 
 
 def _device(spec: ModelSpec, role: Role) -> torch.device:

@@ -32,7 +32,8 @@ from soma.likelihood import token_nll
 class LoraSettings:
     """The adapter and how it is trained. `steps` optimizer steps of `batch` cases each.
 
-    Training stops early when the batch loss has not fallen below its best for `patience` steps.
+    Training stops early when the batch loss has not fallen below its best, by a thousandth of it,
+    for `patience` steps.
     """
 
     rank: int = 8
@@ -44,6 +45,8 @@ class LoraSettings:
     clip: float = 1.0
     patience: int = 20
 
+
+_GAIN = 1e-3
 
 Schedule = tuple[tuple[int, ...], ...]
 """For each optimizer step, the places of its cases."""
@@ -101,7 +104,7 @@ class Training:
         self.optimizer.zero_grad(set_to_none=True)
         self.steps_done += 1
         self.losses.append(loss)
-        if loss < self.best:
+        if loss < self.best * (1 - _GAIN) or self.best == float("inf"):
             self.best, self.best_step = loss, self.steps_done
 
     @property

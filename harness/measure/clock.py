@@ -62,12 +62,10 @@ class SessionClock:
             self.synchronize()
             end = self.now()
             self.busy.append((start, end))
-            self._spans.append(
-                SpanRecord(name=name, start_s=start - self._turn_start, duration_s=end - start)
-            )
+            self._spans.append(SpanRecord(name=name, start_s=start, duration_s=end - start))
 
     def event(self, kind: str, data: dict[str, Any]) -> None:
-        self._events.append(EventRecord(kind=kind, at_s=self.now() - self._turn_start, data=data))
+        self._events.append(EventRecord(kind=kind, at_s=self.now(), data=data))
 
     def completed(self, start: float, purpose: str, completion: Completion) -> None:
         """An engine answered; `start` is when the Method asked."""
@@ -80,7 +78,7 @@ class SessionClock:
                 prompt=completion.tokens.prompt,
                 cached=completion.tokens.cached,
                 output=completion.tokens.output,
-                start_s=start - self._turn_start,
+                start_s=start,
                 queue_s=completion.started_at - completion.sent_at,
                 duration_s=end - start,
                 prompt_hash=completion.prompt_hash,
@@ -104,7 +102,7 @@ class SessionClock:
                 cached=0,
                 output=0,
                 trained=trained,
-                start_s=start - self._turn_start,
+                start_s=start,
                 queue_s=queue_s,
                 duration_s=end - start,
                 prompt_hash=None,
@@ -124,7 +122,7 @@ class SessionClock:
                 prompt=tokens,
                 cached=0,
                 output=0,
-                start_s=start - self._turn_start,
+                start_s=start,
                 queue_s=0.0,
                 duration_s=end - start,
                 prompt_hash=None,
@@ -146,11 +144,8 @@ class SessionClock:
 
     def end_session(self, last: TurnRecord) -> None:
         """Charge what was done after the last reply (in the Method's `close`) to the last turn."""
-        last["spans"] += self._spans
-        last["events"] += self._events
-        last["calls"] += self._calls
+        self._hand_over(last)
         self.busy_marks[-1] = union_length(self.busy)
-        self._spans, self._events, self._calls = [], [], []
 
     def end_turn(self, turn_index: int, user: str, reply: Reply) -> TurnRecord:
         """Close the current turn and hand out its record, not charged yet."""
@@ -179,11 +174,19 @@ class SessionClock:
                 "e2e_s": e2e,
                 "turn_s": end - self._turn_start,
             },
-            spans=self._spans,
-            events=self._events,
-            calls=self._calls,
+            spans=[],
+            events=[],
+            calls=[],
             busy_s=0.0,
             usd=None,
         )
-        self._spans, self._events, self._calls = [], [], []
+        self._hand_over(record)
         return record
+
+    def _hand_over(self, turn: TurnRecord) -> None:
+        """Give a turn what was noted since the one before, timed from its own start."""
+        start = self._turn_start
+        turn["spans"] += [{**s, "start_s": s["start_s"] - start} for s in self._spans]
+        turn["events"] += [{**e, "at_s": e["at_s"] - start} for e in self._events]
+        turn["calls"] += [{**c, "start_s": c["start_s"] - start} for c in self._calls]
+        self._spans, self._events, self._calls = [], [], []

@@ -9,6 +9,7 @@ from typing import Any
 from harness.report.adaptation import adaptation_counts, never_switchable
 from harness.report.break_even import break_even
 from harness.report.metrics import METRICS, Metric, Values, read_scores, read_values
+from harness.report.planted_drift import planted_drift
 from harness.report.read import ALL, Cell, RunData, attempt, read_run
 from harness.stats import (
     LEVEL,
@@ -69,6 +70,7 @@ def build_summary(data: RunData) -> dict[str, Any]:
         "results": [
             _result(data, task, method) for task in [*data.tasks, ALL] for method in data.methods
         ],
+        "planted_drift": planted_drift(data),
     }
 
 

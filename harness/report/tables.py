@@ -28,6 +28,7 @@ from harness.report.tables_common import (
     scorer_column,
     setting,
 )
+from harness.report.tables_planted_drift import planted_drift_tables
 from harness.report.tables_quality import difference_table, quality_table, tokens_table
 from harness.report.tables_resources import (
     MIB,
@@ -60,6 +61,7 @@ def build_tables(summary: Mapping[str, Any]) -> list[Table]:
         memory_table(summary),
         cost_table(summary),
         *adaptation_tables(summary),
+        *planted_drift_tables(summary),
     ]
 
 

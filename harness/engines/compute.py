@@ -30,10 +30,10 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):
         return False
-    arenas = mallopt(_ARENAS, 1) == 1
-    trim = mallopt(_TRIM_THRESHOLD, 2**31 - 1) == 1
-    large = mallopt(_MMAP_THRESHOLD, 32 << 20) == 1
-    return arenas and trim and large
+    arenas = mallopt(_ARENAS, 1)
+    trim = mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+    large = mallopt(_MMAP_THRESHOLD, 32 << 20)
+    return bool(arenas and trim and large)
 
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENAS = -1, -3, -8

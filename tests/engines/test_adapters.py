@@ -176,7 +176,7 @@ def test_masks_depend_on_their_generator_alone() -> None:
 @pytest.mark.parametrize("p", [0.05, 0.5])
 def test_dropout_drops_its_share_and_keeps_the_mean(p: float) -> None:
     dropout = Dropout(p, [torch.Generator().manual_seed(3)], [0], [1000])
-    out = dropout(torch.ones(1, 1000, 400))
+    out = dropout(torch.ones(1, 1000, 400)) * dropout.scale
     dropped = float((out == 0).float().mean())
     # 400,000 draws: a standard deviation of at most 0.0008.
     assert dropped == pytest.approx(p, abs=0.004)

@@ -97,8 +97,14 @@ class AdaptableLinear(torch.nn.Linear):
     active: _Active | None = None
 
     def forward(self, input: Tensor) -> Tensor:
-        output = torch.nn.functional.linear(input, self.weight, self.bias)
-        return output if self.active is None else self.active.add_to(output, input)
+        linear = torch.nn.functional.linear
+        if self.active is None:
+            return linear(input, self.weight, self.bias)
+        if self.active.for_all_rows:
+            # Flat and in place: no copy of the output is made only to add to it.
+            output = linear(input.flatten(0, -2), self.weight, self.bias)
+            return self.active.add_to(output, input).view(*input.shape[:-1], -1)
+        return self.active.add_by_row(linear(input, self.weight, self.bias), input)
 
 
 @dataclass(frozen=True, eq=False)
@@ -244,13 +250,18 @@ class _Active:
     def __init__(self, shared: _Shared, columns: slice, up: Tensor) -> None:
         self._shared, self._columns, self._up = shared, columns, up
 
+    @property
+    def for_all_rows(self) -> bool:
+        return self._up.dim() == 2
+
     def add_to(self, output: Tensor, x: Tensor) -> Tensor:
-        """`output` (rows, tokens, out) plus the adapters' part for `x`, in one operation."""
-        low = self._shared.low(x)[..., self._columns]
-        if self._up.dim() == 3:
-            return torch.baddbmm(output, low, self._up.mT)
-        flat = torch.addmm(output.flatten(0, -2), low.flatten(0, -2), self._up.T)
-        return flat.view_as(output)
+        """Add to `output` (tokens of all rows, out), in place, the one adapter's part for `x`."""
+        low = self._shared.low(x).flatten(0, -2)[:, self._columns]
+        return output.addmm_(low, self._up.T)
+
+    def add_by_row(self, output: Tensor, x: Tensor) -> Tensor:
+        """`output` (rows, tokens, out) plus each row's own adapter's part."""
+        return torch.baddbmm(output, self._shared.low(x)[..., self._columns], self._up.mT)
 
 
 class _Shared:
@@ -265,9 +276,10 @@ class _Shared:
         if self._low is None or self._input is not x:
             seen = x if self._dropout is None else self._dropout(x)
             if self._down.dim() == 2:
-                self._low = torch.nn.functional.linear(seen, self._down)
+                low = torch.nn.functional.linear(seen, self._down)
             else:
-                self._low = torch.bmm(seen, self._down.mT)
+                low = torch.bmm(seen, self._down.mT)
+            self._low = low if self._dropout is None else low * self._dropout.scale
             self._input = x
         return self._low
 

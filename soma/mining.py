@@ -169,7 +169,8 @@ class _Search:
             start = initial(*shape, std=settings.init_std, seed=self.problem.seed)
         device = self.table.device
         dtype = torch.float64 if self.table.dtype == torch.float64 else torch.float32
-        self.raw = [torch.nn.Parameter(raw.to(device, dtype)) for raw in start]
+        # Copies: the caller's tensor must not be trained.
+        self.raw = [torch.nn.Parameter(raw.clone().to(device, dtype)) for raw in start]
         self.optimizer = torch.optim.AdamW(
             self.raw, lr=settings.learning_rate, weight_decay=settings.weight_decay
         )

@@ -20,8 +20,6 @@ from torch import Tensor
 
 from soma.neighbours import Neighbourhood, wide
 
-_MOST = 1e-7  # -log(1 - p) stays finite where p rounds to 1
-
 
 @dataclass(frozen=True)
 class Objective:
@@ -54,8 +52,16 @@ class Terms:
 
 def position_losses(logits: Tensor, hood: Neighbourhood) -> Tensor:
     """l_i, (B, m), from `logits` (B, m, V) that predict the m tokens of the reply."""
-    log_p = wide(logits).log_softmax(-1).gather(-1, hood.ids.expand(len(logits), -1, -1))
-    log_rest = torch.log1p(-log_p.exp().clamp(max=1 - _MOST))
+    logits = wide(logits)
+    ids = hood.ids.expand(len(logits), -1, -1)
+    log_p = logits.log_softmax(-1)
+    # Only the likeliest token's p can be so near to 1 that 1 - p loses its digits, and with them
+    # the gradient where J has most to take away: for it, 1 - p is summed over the others.
+    likeliest = logits.argmax(-1, keepdim=True)
+    others = log_p.scatter(-1, likeliest, -torch.inf).logsumexp(-1, keepdim=True)
+    is_likeliest = ids == likeliest
+    p = log_p.gather(-1, ids).exp().masked_fill(is_likeliest, 0)
+    log_rest = torch.where(is_likeliest, others, torch.log1p(-p))
     return -(hood.weights.to(log_rest.dtype) * log_rest).sum(-1)
 
 

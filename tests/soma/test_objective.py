@@ -26,6 +26,7 @@ from soma.objective import (
 )
 from soma.soft_prompt import initial, squash
 from tests.soma import brute, tiny
+from tests.soma.drive import finish
 
 EXACT = 1e-6
 LENGTH, SCALE = 4, 0.25
@@ -315,7 +316,7 @@ def test_mining_notes_j_and_follows_its_gradient(model: Any, table: Tensor) -> N
     )
     start = raw_prompts(2, seed=4)
     problem = MiningProblem(CASES, settings, seed=0, initial=start.clone())
-    mined = finish(mine(model, tiny.tokenizer(), [problem]))
+    mined = finish(mine(model, tiny.tokenizer(), [problem]))[0].value
     brute_j = brute_objective(model, table, SETTINGS)
     assert [step["loss"] for step in mined.trace] == pytest.approx(
         [brute_j(raw) for raw in start], rel=0, abs=EXACT
@@ -342,15 +343,6 @@ def differences(function: Callable[[Tensor], float], at: Tensor) -> Tensor:
         shift = shift.view_as(at)
         gradient.view(-1)[place] = (function(at + shift) - function(at - shift)) / (2 * step)
     return gradient
-
-
-def finish(work: Any) -> Any:
-    """The first result of work on a model's weights."""
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            return end.value[0].value
 
 
 # The switches.

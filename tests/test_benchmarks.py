@@ -44,19 +44,6 @@ def test_a_long_warm_start_fits_in_six_gigabytes() -> None:
     assert result["mining_bytes"] > 0 < result["training_bytes"]
 
 
-@pytest.mark.slow
-def test_adaptation_helps_on_later_turns() -> None:
-    """Twelve sessions in replay: F's later replies are likelier under the adapted G."""
-    result = run(
-        "later_turns.py",
-        *("--iterations=1", "--steps=8", "--max-turns=5", "--reply-tokens=24", "--rate=1e-3"),
-        *("--candidates=1", "--length=4", "--only=unadapted,soma"),
-    )
-    difference = result["differences"]["soma - unadapted"]
-    assert difference["n"] == 24
-    assert difference["high"] < 0
-
-
 def test_every_command_of_the_page_names_a_benchmark_here() -> None:
     page = (ROOT / "benchmarks" / "README.md").read_text("utf-8")
     named = set(re.findall(r"^python benchmarks/(\w+\.py)$", page, flags=re.M))

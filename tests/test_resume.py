@@ -12,8 +12,8 @@ from pathlib import Path
 Start = Callable[..., "subprocess.Popen[str]"]
 
 WORDS = ("run", "smoke", "--offline", "--max-new-tokens", "4", "--set", "warmup=false")
-FOLDERS = 4
-KILLS_PER_FOLDER = 5
+FOLDERS = 2
+KILLS_PER_FOLDER = 10
 
 
 def quality_tables(run: Path) -> dict[str, bytes]:

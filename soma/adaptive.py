@@ -7,7 +7,7 @@ import contextlib
 from dataclasses import dataclass
 from typing import Literal
 
-from harness.method import Completion, Engines, Reply
+from harness.method import Engines, Reply
 from soma.adaptation import AdaptationSettings, Adapted, Payer, adapt, reply_gap
 from soma.drift import DriftMonitor, DriftSettings, Probe
 from soma.encoder import embed
@@ -47,22 +47,26 @@ class AdaptiveConversation:
         self._stays_with_f = False
 
     async def reply(self, query: str) -> Reply:
-        if self._monitor is None and await self._may_switch(query):
-            self._monitor = DriftMonitor(self._course.drift)
-        if self._monitor is not None:
-            return await self._monitored(query, self._monitor)
+        if self._monitor is None:
+            await self._adapt_if_due()
+        if self._adapted is not None:
+            locality = await self._locality(query, self._adapted)
+            if self._monitor is None and self._admits(locality, self._adapted):
+                self._monitor = DriftMonitor(self._course.drift)
+            if self._monitor is not None:
+                return await self._monitored(query, locality, self._adapted, self._monitor)
         reply = await self._dialogue.by_f(query)
         if self._course.mode == "background" and self._is_warm():
             self._task = asyncio.create_task(self._adapt(Payer("background", None)))
         return reply
 
     async def close(self) -> None:
-        """An adaptation that nobody waits for any more is broken off."""
-        if self._task is not None and not self._task.done():
-            self._task.cancel()
+        """An adaptation that nobody waits for any more is broken off; what failed is raised."""
+        task, self._task, self._adapted = self._task, None, None
+        if task is not None:
+            task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-        self._task = self._adapted = None
+                await task
 
     # The warm start and its end.
 
@@ -72,15 +76,14 @@ class AdaptiveConversation:
         begun = self._task is not None or self._adapted is not None or self._stays_with_f
         return done >= self._course.warm_turns and not begun
 
-    async def _may_switch(self, query: str) -> bool:
-        """Adapt if it is time, then ask the gate about `query`."""
+    async def _adapt_if_due(self) -> None:
+        """Adapt after the warm start, or take up what was adapted in the background."""
         if self._course.mode == "blocking" and self._is_warm():
             with self._engines.span("adaptation_wait"):
                 self._take(await self._adapt(Payer("blocking", self._dialogue.next_turn)))
         elif self._task is not None and self._task.done():
             task, self._task = self._task, None
             self._take(task.result())
-        return self._adapted is not None and await self._admits(query, self._adapted)
 
     async def _adapt(self, payer: Payer) -> Adapted | None:
         """Adapt to the warm turns."""
@@ -99,10 +102,9 @@ class AdaptiveConversation:
         if adapted is None:
             self._refuse("F said nothing in the warm turns to learn from")
 
-    async def _admits(self, query: str, adapted: Adapted) -> bool:
-        """The gate's verdict on `query`; without a gate the adapted G always takes over."""
+    def _admits(self, locality: float, adapted: Adapted) -> bool:
+        """The gate's verdict on a query; without a gate the adapted G always takes over."""
         settings = self._course.gate
-        locality = await self._locality(query, adapted)
         mean = None
         if self._course.adaptation.gate:
             verdict = decide(adapted.gaps, locality, settings)
@@ -140,30 +142,25 @@ class AdaptiveConversation:
 
     # After the switch.
 
-    async def _monitored(self, query: str, monitor: DriftMonitor) -> Reply:
+    async def _monitored(
+        self, query: str, locality: float, adapted: Adapted, monitor: DriftMonitor
+    ) -> Reply:
         """G answers, unless the query alone raises the alarm; F is asked too where it is time."""
-        assert self._adapted is not None
-        adapted = self._adapted
-        locality = await self._locality(query, adapted)
         if self._course.rollback and monitor.raises_alarm(locality):
             self._judge(monitor, locality, None, None, serves_from=self._dialogue.next_turn)
             return await self._dialogue.by_f(query)
         probe = monitor.wants_probe(locality)
-        shadow: Completion | None = None
         reply = await self._dialogue.by_g(query, adapted.adapter)
-        if probe is not None:
-            shadow = await self._shadow()
-        distance = None
-        if shadow is not None:
-            phi = self._course.adaptation.phi
-            distance = await reply_gap(self._engines, phi, shadow.text, reply.text)
+        distance = None if probe is None else await self._shadow_gap(reply)
         self._judge(monitor, locality, distance, probe, serves_from=self._dialogue.next_turn)
         return reply
 
-    async def _shadow(self) -> Completion:
-        """F's answer to the turn that G has just answered, which no user sees."""
+    async def _shadow_gap(self, reply: Reply) -> float:
+        """Gap of G's reply to what F says to the same turn, which no user sees."""
         with self._engines.span("probing"):
-            return await self._dialogue.ask_f_again()
+            shadow = await self._dialogue.ask_f_again()
+            phi = self._course.adaptation.phi
+            return await reply_gap(self._engines, phi, shadow.text, reply.text)
 
     def _judge(
         self,

@@ -32,7 +32,6 @@ def test_both_ways_to_adapt_end_at_the_same_losses() -> None:
     assert ours == pytest.approx(plain, abs=0.03)  # ours may be in bfloat16
     plain, ours = result["lora_losses"]
     assert ours == pytest.approx(plain, rel=0.1)
-    assert result["mining_ratio"] > 0 < result["lora_ratio"]
 
 
 @pytest.mark.slow

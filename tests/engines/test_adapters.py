@@ -64,11 +64,6 @@ def test_peft_loads_what_is_saved_and_computes_the_same(tmp_path: Path) -> None:
     theirs = PeftModel.from_pretrained(tiny(), tmp_path)(ids).logits
     assert torch.allclose(adapted, theirs, atol=1e-6)
     assert not torch.allclose(adapted, plain, atol=1e-3)
-    back = LoraAdapter.read(tmp_path)
-    assert (back.rank, back.alpha, back.nbytes) == (4, 8.0, adapter.nbytes)
-    for path, (a, b) in adapter.weights.items():
-        assert torch.equal(back.weights[path][0], a)
-        assert torch.equal(back.weights[path][1], b)
 
 
 def test_gradients_are_peft_s() -> None:

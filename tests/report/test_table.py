@@ -79,15 +79,26 @@ def test_console_shows_brackets_as_they_are() -> None:
     assert "–" in text
 
 
-def test_console_turns_a_wide_table_on_its_side() -> None:
-    columns = (Column("m", "Method"), *(Column(f"c{i}", f"C{i}", "", "d") for i in range(12)))
-    rows: tuple[dict[str, Value], ...] = ({"m": "one", "c0": 7}, {"m": "two", "c11": 8})
-    console = Console(width=80, record=True, file=io.StringIO())
-    console.print(to_console(Table("w", "Wide", "", columns, rows)))
+@pytest.mark.parametrize("room", [20, 60, 80, 100, 300])
+def test_console_shows_all_of_a_wide_table_in_pieces(room: int) -> None:
+    """Every cell is there whole, on a line that begins with its row's name."""
+    columns = (
+        Column("m", "Method"),
+        *(Column(f"c{i}", f"Some column {i}", "s", ",d") for i in range(12)),
+        Column("note", "Break-even"),
+    )
+    rows: tuple[dict[str, Value], ...] = tuple(
+        {"m": f"method-{r}", "note": f"said-{r}"} | {f"c{i}": 10_000 * r + i for i in range(12)}
+        for r in range(1, 9)
+    )
+    table = Table("w", "Wide", "", columns, rows)
+    console = Console(width=room, record=True, file=io.StringIO())
+    console.print(to_console(table))
     lines = [line.split() for line in console.export_text().splitlines()]
-    assert ["Method", "one", "two"] in lines
-    assert ["C0", "7", "–"] in lines
-    assert ["C11", "–", "8"] in lines
+    for r in range(1, 9):
+        mine = [line[1:] for line in lines if line[:1] == [f"method-{r}"]]
+        shown = [cell for line in mine for cell in line]
+        assert shown == [*(f"{10_000 * r + i:,}" for i in range(12)), f"said-{r}"]
 
 
 def test_a_table_refuses_what_it_cannot_show() -> None:

@@ -256,6 +256,19 @@ def test_a_background_adaptation_that_nobody_waits_for_is_broken_off(embedded: E
     assert who(again) == "FFG"
 
 
+def test_what_fails_in_the_background_fails_the_session(
+    embedded: EngineSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: Any) -> None:
+        raise ZeroDivisionError("made to fail")
+
+    monkeypatch.setattr("soma.adaptive.adapt", fail)
+    method = Soma(**QUICK, adaptation="background")
+    for think_time_s in (0.0, 0.1):  # noticed when the session is closed, and at its next turn
+        with pytest.raises(ZeroDivisionError, match="made to fail"):
+            serve(embedded, method, session(TURNS[:3]), think_time_s=think_time_s)
+
+
 def test_sessions_leave_g_as_it_was_and_each_other_alone(embedded: EngineSet) -> None:
     """At concurrency 3 with two adaptations in one run, as alone, and whoever came before."""
     model: Any = embedded.G

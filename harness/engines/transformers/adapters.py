@@ -50,24 +50,6 @@ class LoraAdapter:
         names = {path.rsplit(".", 1)[-1] for path in self.weights}
         write_peft(folder, tensors, rank=self.rank, alpha=self.alpha, targets=names)
 
-    @classmethod
-    def read(cls, folder: Path, device: torch.device | str = "cpu") -> LoraAdapter:
-        """What `save` wrote. Raises OSError or KeyError for a folder without an adapter."""
-        from safetensors.torch import load_file
-
-        config = json.loads((folder / "adapter_config.json").read_text("utf-8"))
-        tensors = load_file(folder / "adapter_model.safetensors", device=str(device))
-        prefix, suffix = "base_model.model.", ".lora_A.weight"
-        paths = [name[len(prefix) : -len(suffix)] for name in tensors if name.endswith(suffix)]
-        weights = {
-            path: (
-                tensors[f"{prefix}{path}{suffix}"].float(),
-                tensors[f"{prefix}{path}.lora_B.weight"].float(),
-            )
-            for path in paths
-        }
-        return cls(config["r"], config["lora_alpha"], MappingProxyType(weights))
-
 
 def write_peft(
     folder: Path, tensors: dict[str, Tensor], *, rank: int, alpha: float, targets: set[str]

@@ -4,6 +4,9 @@ PEFT's own layer spends more time on dtype casts and bookkeeping than on its mat
 batches are small. This one keeps float32 master weights, multiplies in the base's dtype, never
 touches the frozen weight, and is saved under PEFT's names, so that `PeftModel.from_pretrained`,
 and any engine that reads PEFT adapters, loads the result.
+
+It is attached for good, as whoever makes a model wants it; `adapters.py` has what is switched on
+and off under a model that serves.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ class ConsoleTable:
                 grid.add_column(
                     Text(column.header),
                     justify="left" if column.is_text else "right",
-                    min_width=width(column, [row[at] for row in cells]),
+                    width=width(column, [row[at] for row in cells]),
                 )
             for row in cells:
                 grid.add_row(*(Text(row[at]) for at in piece))

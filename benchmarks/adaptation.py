@@ -1,7 +1,8 @@
 """Mining and LoRA training, the straightforward way and ours, in one process on the same inputs.
 
-Prints both times, their ratio and the final losses side by side; the last line is JSON. The model
-is the embedded pair's F (SmolLM2-135M) unless another is named, in the role of G.
+Prints both times, their ratio and the losses side by side; the last line is JSON. Where either way
+arrived is judged alike, in float32 and without dropout, beside where both started. The model is
+the embedded pair's F (SmolLM2-135M) unless another is named, in the role of G.
 """
 
 from __future__ import annotations
@@ -27,9 +28,10 @@ NEVER = 10**9
 
 @dataclass(frozen=True)
 class Timed:
-    """Seconds and what came out."""
+    """Seconds, and the losses before and after."""
 
     seconds: float
+    start: tuple[float, ...]
     losses: tuple[float, ...]
 
 
@@ -65,29 +67,15 @@ def main(
     print(f"{model} on {ours.device}; cases of {lengths} tokens; ours in {ours.dtype}")
 
     mining = MiningSettings(
-        length=length, candidates=candidates, keep=1, iterations=iterations, patience=NEVER
+        length=length, candidates=candidates, keep=candidates, iterations=iterations, patience=NEVER
     )
     lora = LoraSettings(rank=rank, alpha=2.0 * rank, batch=batch, patience=NEVER)
-    plain_mined = _plain_mining(engines["float32"], cases, mining)
-    our_mined = _our_mining(engines["auto"], cases, mining)
-    _report("mining", plain_mined, our_mined)
-    plain_trained = _plain_training(engines["float32"], cases, lora, steps)
-    our_trained = _our_training(engines["auto"], cases, lora, steps)
-    _report("lora", plain_trained, our_trained)
-    print(
-        json.dumps(
-            {
-                "mining_ratio": plain_mined.seconds / our_mined.seconds,
-                "lora_ratio": plain_trained.seconds / our_trained.seconds,
-                "mining_seconds": [plain_mined.seconds, our_mined.seconds],
-                "lora_seconds": [plain_trained.seconds, our_trained.seconds],
-                "mining_losses": [plain_mined.losses, our_mined.losses],
-                "lora_losses": [plain_trained.losses, our_trained.losses],
-                "dtype": ours.dtype,
-                "device": ours.device,
-            }
-        )
-    )
+    mined = _mine_both(engines, cases, mining)
+    _report("mining", *mined)
+    trained = _train_both(engines, cases, lora, steps)
+    _report("lora", *trained)
+    result = {**_result("mining", *mined), **_result("lora", *trained)}
+    print(json.dumps({**result, "dtype": ours.dtype, "device": ours.device}))
 
 
 def _load(model: str, dtype: Any) -> Any:
@@ -131,67 +119,81 @@ def _to_end(steps: Any) -> Any:
             return end.value[0].value
 
 
-def _starts(engine: Any, settings: Any) -> Any:
-    from soma.soft_prompt import initial
+def _mine_both(engines: Any, cases: tuple[Any, ...], settings: Any) -> tuple[Timed, Timed]:
+    """Mining from the same start; J in float32."""
+    import torch
 
-    width = engine.model.get_input_embeddings().weight.shape[1]
-    return initial(settings.candidates, settings.length, width, std=settings.init_std, seed=0)
-
-
-def _plain_mining(engine: Any, cases: tuple[Any, ...], settings: Any) -> Timed:
     from benchmarks import straightforward
+    from soma.mining import MiningProblem, mine
+    from soma.soft_prompt import initial, squash
 
+    exact, fast = engines["float32"], engines["auto"]
     plain = straightforward.MiningSettings(iterations=settings.iterations)
     pairs = [(case.prompt, case.reply) for case in cases]
-    starts = _starts(engine, settings).to(engine.model.device)
-    seconds, losses = _timed(lambda: straightforward.mine(engine.model, pairs, starts, plain))
-    return Timed(seconds, tuple(losses))
+    width = exact.model.get_input_embeddings().weight.shape[1]
+    start = initial(settings.candidates, settings.length, width, std=settings.init_std, seed=0)
+    start = start.to(exact.model.device)
 
+    def losses(prompts: Any) -> tuple[float, ...]:
+        return tuple(straightforward.mining_losses(exact.model, pairs, prompts, plain))
 
-def _our_mining(engine: Any, cases: tuple[Any, ...], settings: Any) -> Timed:
-    from soma.mining import MiningProblem, mine
-
-    problem = MiningProblem(cases, settings, 0, initial=_starts(engine, settings))
-    work = mine(engine.model, engine.tokenizer, [problem])
+    seconds, prompts = _timed(lambda: straightforward.mine(exact.model, pairs, start, plain))
+    before = losses(squash(start, settings.scale))
+    theirs = Timed(seconds, before, losses(prompts))
+    work = mine(fast.model, fast.tokenizer, [MiningProblem(cases, settings, 0, initial=start)])
     seconds, mined = _timed(lambda: _to_end(work))
-    return Timed(seconds, mined.losses)
+    by_candidate = mined.prompts[torch.tensor(mined.kept).argsort()]
+    return theirs, Timed(seconds, before, losses(by_candidate))
 
 
-def _plain_training(engine: Any, cases: tuple[Any, ...], settings: Any, steps: int) -> Timed:
+def _train_both(
+    engines: Any, cases: tuple[Any, ...], settings: Any, steps: int
+) -> tuple[Timed, Timed]:
+    """LoRA from the same start on the same batches; NLL of each reply in float32."""
     import torch
 
     from benchmarks import straightforward
     from harness.engines.transformers.adapters import TrainableAdapter
-    from soma.localization import epochs
-
-    start = TrainableAdapter(engine.sites, rank=settings.rank, alpha=settings.alpha, seed=0)
-    initial = {path: a for path, (a, _) in start.freeze().weights.items()}
-    plain = straightforward.LoraSettings(rank=settings.rank, alpha=settings.alpha)
-    pairs = [(case.prompt, case.reply) for case in cases]
-    batches = epochs(len(cases), steps, settings.batch, 0)
-    weights = [1.0] * len(cases)
-    torch.manual_seed(0)
-    seconds, loss = _timed(
-        lambda: straightforward.train(engine.model, pairs, weights, batches, plain, initial)
-    )
-    return Timed(seconds, (loss,))
-
-
-def _our_training(engine: Any, cases: tuple[Any, ...], settings: Any, steps: int) -> Timed:
+    from soma.likelihood import Judged, judge
     from soma.localization import Lesson, Training, epochs, localize
 
+    exact, fast = engines["float32"], engines["auto"]
     schedule = epochs(len(cases), steps, settings.batch, 0)
-    lesson = Lesson(Training(settings, 0), cases, (1.0,) * len(cases), schedule)
-    work = localize(engine.model, engine.tokenizer, [lesson])
-    seconds, done = _timed(lambda: _to_end(work))
-    return Timed(seconds, done.losses[-1:])
+    start = TrainableAdapter(exact.sites, rank=settings.rank, alpha=settings.alpha, seed=0).freeze()
+    plain = straightforward.LoraSettings(rank=settings.rank, alpha=settings.alpha)
+    pairs = [(case.prompt, case.reply) for case in cases]
+    weights = [1.0] * len(cases)
+
+    def losses(adapter: Any) -> tuple[float, ...]:
+        return tuple(_to_end(judge(exact.model, exact.tokenizer, [Judged(cases, adapter)])))
+
+    before = losses(None)
+    torch.manual_seed(0)
+    first = {path: a for path, (a, _) in start.weights.items()}
+    seconds, plain_losses = _timed(
+        lambda: straightforward.train(exact.model, pairs, weights, schedule, plain, first)
+    )
+    theirs = Timed(seconds, before, tuple(plain_losses))
+    lesson = Lesson(Training(settings, 0), cases, tuple(weights), schedule)
+    seconds, done = _timed(lambda: _to_end(localize(fast.model, fast.tokenizer, [lesson])))
+    return theirs, Timed(seconds, before, losses(done.adapter))
 
 
 def _report(what: str, plain: Timed, ours: Timed) -> None:
     ratio = plain.seconds / ours.seconds
     print(f"{what}: straightforward {plain.seconds:.1f} s, ours {ours.seconds:.1f} s, {ratio:.2f}x")
-    shown = (", ".join(f"{x:.4f}" for x in losses) for losses in (plain.losses, ours.losses))
-    print("  final losses: straightforward {}; ours {}".format(*shown))
+    shown = (", ".join(f"{x:.4f}" for x in way) for way in (plain.start, plain.losses, ours.losses))
+    print("  losses: at the start {}; straightforward {}; ours {}".format(*shown))
+
+
+def _result(what: str, plain: Timed, ours: Timed) -> dict[str, Any]:
+    """Straightforward first, ours second."""
+    return {
+        f"{what}_ratio": plain.seconds / ours.seconds,
+        f"{what}_seconds": [plain.seconds, ours.seconds],
+        f"{what}_start": plain.start,
+        f"{what}_losses": [plain.losses, ours.losses],
+    }
 
 
 if __name__ == "__main__":

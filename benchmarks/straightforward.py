@@ -57,10 +57,8 @@ class LoraSettings:
     clip: float = 1.0
 
 
-def mine(
-    model: Any, cases: Sequence[Case], initial: Tensor, settings: MiningSettings
-) -> list[float]:
-    """Final J of each of the M candidates that start from the raw prompts `initial` (M, L, d).
+def mine(model: Any, cases: Sequence[Case], initial: Tensor, settings: MiningSettings) -> Tensor:
+    """The M mined prompts P (M, L, d) from the raw prompts `initial`, of the same shape.
 
     `model` is a float32 causal language model. Afterwards its weights are as they were, need
     gradients, and hold none.
@@ -68,7 +66,7 @@ def mine(
     model.eval().requires_grad_(True)
     table = model.get_input_embeddings().weight.detach()
     hoods = [neighbourhood(reply, table, settings) for _, reply in cases]
-    losses = []
+    prompts = []
     for start in initial:
         raw = torch.nn.Parameter(start.detach().clone())
         optimizer = torch.optim.AdamW(
@@ -78,19 +76,37 @@ def mine(
             optimizer.zero_grad()
             model.zero_grad()
             for case, hood in zip(cases, hoods, strict=True):
-                loss = turn_loss(model, raw, case, hood, settings) / len(cases)
+                prompt = squashed(raw, settings)
+                loss = turn_loss(model, prompt, case, hood, settings) / len(cases)
                 loss.backward()
-            norm_loss(raw, settings).backward()
+            norm_loss(squashed(raw, settings), settings).backward()
             torch.nn.utils.clip_grad_norm_([raw], settings.clip)
             optimizer.step()
-        with torch.no_grad():
-            turns = [
-                float(turn_loss(model, raw, case, hood, settings))
-                for case, hood in zip(cases, hoods, strict=True)
-            ]
-            losses.append(sum(turns) / len(turns) + float(norm_loss(raw, settings)))
+        prompts.append(squashed(raw, settings).detach())
     model.zero_grad()
+    return torch.stack(prompts)
+
+
+@torch.no_grad()
+def mining_losses(
+    model: Any, cases: Sequence[Case], prompts: Tensor, settings: MiningSettings
+) -> list[float]:
+    """J of each of the prompts P (M, L, d)."""
+    table = model.get_input_embeddings().weight
+    hoods = [neighbourhood(reply, table, settings) for _, reply in cases]
+    losses = []
+    for prompt in prompts:
+        turns = [
+            float(turn_loss(model, prompt, case, hood, settings))
+            for case, hood in zip(cases, hoods, strict=True)
+        ]
+        losses.append(sum(turns) / len(turns) + float(norm_loss(prompt, settings)))
     return losses
+
+
+def squashed(raw: Tensor, settings: MiningSettings) -> Tensor:
+    """P = scale tanh(raw)."""
+    return settings.scale * torch.tanh(raw)
 
 
 def neighbourhood(
@@ -107,13 +123,12 @@ def neighbourhood(
 
 
 def turn_loss(
-    model: Any, raw: Tensor, case: Case, hood: tuple[Tensor, Tensor], settings: MiningSettings
+    model: Any, prompt: Tensor, case: Case, hood: tuple[Tensor, Tensor], settings: MiningSettings
 ) -> Tensor:
-    """mean_i w_i l_i - beta H_tail of one turn under one prompt."""
+    """mean_i w_i l_i - beta H_tail of one turn under one prompt P."""
     prompt_ids, reply_ids = case
     embedding = model.get_input_embeddings()
-    ids = torch.tensor([*prompt_ids, *reply_ids], device=raw.device)
-    prompt = settings.scale * torch.tanh(raw)
+    ids = torch.tensor([*prompt_ids, *reply_ids], device=prompt.device)
     embeds = torch.cat([prompt, embedding(ids)])[None]
     logits = model(inputs_embeds=embeds, use_cache=False).logits[0]
     first = len(prompt) + len(prompt_ids) - 1
@@ -134,9 +149,9 @@ def turn_loss(
     return (weights * losses).mean() - settings.anti_degeneration * entropy
 
 
-def norm_loss(raw: Tensor, settings: MiningSettings) -> Tensor:
+def norm_loss(prompt: Tensor, settings: MiningSettings) -> Tensor:
     """lambda_P times the squared Frobenius norm of P."""
-    return settings.norm_weight * (settings.scale * torch.tanh(raw)).square().sum()
+    return settings.norm_weight * prompt.square().sum()
 
 
 def train(
@@ -146,13 +161,14 @@ def train(
     batches: Sequence[Sequence[int]],
     settings: LoraSettings,
     initial: Mapping[str, Tensor],
-) -> float:
-    """Train a LoRA with PEFT, one optimizer step per batch; the last batch's loss before its step.
+) -> list[float]:
+    """Train a LoRA with PEFT, one optimizer step per batch; then each reply's NLL under it.
 
     A batch lists places in `cases`; its loss is the mean of weight times mean token NLL of the
     reply. `initial`: the starting A (r, in) of each projection by its path in `model`; every B
-    starts at zero. Dropout draws from torch's global generator. Afterwards `model` is without the
-    adapter. Raises ValueError when `initial` does not name exactly the adapted projections.
+    starts at zero. Dropout draws from torch's global generator, and is off for the NLL returned.
+    Afterwards `model` is without the adapter. Raises ValueError when `initial` does not name
+    exactly the adapted projections.
     """
     from peft import LoraConfig, get_peft_model
 
@@ -170,7 +186,6 @@ def train(
     optimizer = torch.optim.AdamW(
         trainable, lr=settings.learning_rate, weight_decay=settings.weight_decay
     )
-    final = float("nan")
     for batch in batches:
         chosen = [cases[place] for place in batch]
         omega = torch.tensor([weights[place] for place in batch], device=model.device)
@@ -179,8 +194,9 @@ def train(
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trainable, settings.clip)
         optimizer.step()
-        final = float(loss.detach())
     peft_model.eval()
+    with torch.no_grad():
+        final = [float(reply_nll(peft_model, [case])) for case in cases]
     peft_model.unload()
     return final
 

@@ -29,9 +29,10 @@ def run(name: str, *words: str) -> dict[str, Any]:
 def test_both_ways_to_adapt_end_at_the_same_losses() -> None:
     result = run("adaptation.py", "--turns=2", "--reply-tokens=8", "--iterations=1", "--steps=2")
     plain, ours = result["mining_losses"]
-    assert ours == pytest.approx(plain, abs=0.03)  # ours may be in bfloat16
+    assert ours == pytest.approx(plain, abs=0.01)  # ours may be in bfloat16
     plain, ours = result["lora_losses"]
-    assert ours == pytest.approx(plain, rel=0.1)
+    assert ours == pytest.approx(plain, rel=0.02)
+    assert plain != result["lora_start"]
 
 
 @pytest.mark.slow
@@ -41,6 +42,25 @@ def test_a_long_warm_start_fits_in_six_gigabytes() -> None:
     assert (result["turns"], result["tokens"]) == (12, 1024)
     assert result["process_peak_bytes"] < 6 * GIB
     assert result["mining_bytes"] > 0 < result["training_bytes"]
+
+
+@pytest.mark.slow
+def test_adaptation_helps_on_later_turns() -> None:
+    """F's replies to turns that the adapter has not seen are likelier under it, beyond chance."""
+    result = run(
+        "later_turns.py",
+        "--iterations=1",
+        "--candidates=1",
+        "--length=4",
+        "--steps=8",
+        "--rate=1e-3",
+        "--max-turns=5",
+        "--reply-tokens=24",
+        "--only=unadapted,soma",
+    )
+    difference = result["differences"]["soma - unadapted"]
+    assert difference["n"] == 24
+    assert difference["high"] < 0
 
 
 def test_every_command_of_the_page_names_a_benchmark_here() -> None:

@@ -23,8 +23,9 @@ def cpu_thread() -> ThreadPoolExecutor:
 def keep_freed_memory() -> bool:
     """Let the C library reuse large blocks instead of returning each to the system at once.
 
-    Fresh pages must be cleared by the system: without this, half the time of elementwise work on
-    logits goes there. Returns whether it could be set (glibc only); acts once per process.
+    The system clears every fresh page, which logits and their gradients, made anew at each step,
+    would otherwise pay for each time. Returns whether it could be set (glibc only); acts once per
+    process.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

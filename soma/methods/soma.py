@@ -67,12 +67,20 @@ class Soma(TrainedMethod):
     @model_validator(mode="after")
     def _possible(self) -> Soma:
         if self.keep > self.candidates:
-            raise ValueError(f"keep {self.keep} is more than candidates {self.candidates}")
+            raise ValueError(
+                f"keep {self.keep} is more than candidates {self.candidates}; keep at most those"
+            )
         holdout = self.holdout_turns
         if holdout is not None and self.warm_turns is not None and holdout >= self.warm_turns:
-            raise ValueError(f"holdout_turns {holdout} leaves nothing of {self.warm_turns} turns")
+            raise ValueError(
+                f"holdout_turns {holdout} leaves nothing of {self.warm_turns} turns to train on; "
+                "hold fewer back"
+            )
         if self.probe_every == 0 and self._follow(self.drift_signal, "gap", "locality") == "gap":
-            raise ValueError('probe_every = 0 leaves drift_signal "gap" without any Gap')
+            raise ValueError(
+                'probe_every = 0 leaves drift_signal "gap" without any Gap; probe at times, or use '
+                '"locality"'
+            )
         return self
 
     async def open(self, session: Session, engines: Engines) -> Conversation:

@@ -316,12 +316,15 @@ def test_out_of_memory_is_that_requests_own(original):
 
 def test_closing_ends_the_thread(original):
     spec = ModelSpec(id=str(original), dtype="bfloat16", device="cpu")
+    before = set(threading.enumerate())
     engine = load_engine(spec, "G", offline=True, batch_size=1)
     assert engine.facts.dtype == "bfloat16"
     assert engine.facts.weights_bytes == 2 * 134_515_008
     assert one(engine, [5, 6], Sampling(1)).role == "G"
+    started = [t for t in threading.enumerate() if t not in before]
+    assert "model-G" in [t.name for t in started]
     run(engine.close())
-    assert not any(t.name == "model-G" for t in threading.enumerate())
+    assert not [t.name for t in started if t.is_alive() and t.name == "model-G"]
     with pytest.raises(Exception, match="closed"):
         one(engine, [5, 6], Sampling(1))
 

@@ -88,12 +88,11 @@ def test_console_shows_all_of_a_wide_table_in_pieces(room: int) -> None:
         Column("long", "A column with a long title", "tokens/session", ",d"),
         Column("note", "Break-even"),
     )
-    rows: tuple[dict[str, Value], ...] = tuple(
-        {"m": f"method-{r}", "note": f"said-{r}", "long": r}
-        | {f"c{i}": 10_000 * r + i for i in range(12)}
-        for r in range(1, 9)
-    )
-    table = Table("w", "Wide", "", columns, rows)
+    rows: list[dict[str, Value]] = []
+    for r in range(1, 9):
+        numbers = {f"c{i}": 10_000 * r + i for i in range(12)}
+        rows.append({"m": f"method-{r}", "note": f"said-{r}", "long": r, **numbers})
+    table = Table("w", "Wide", "", columns, tuple(rows))
     console = Console(width=room, record=True, file=io.StringIO())
     console.print(to_console(table))
     lines = [line.split() for line in console.export_text().splitlines()]

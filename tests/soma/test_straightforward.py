@@ -11,6 +11,7 @@ import torch
 from benchmarks import straightforward
 from harness.engines.transformers.adapters import adaptable_sites
 from soma.cases import Case
+from soma.likelihood import Judged, judge
 from soma.localization import Lesson, LoraSettings, Training, epochs, localize
 from soma.mining import MiningProblem, MiningSettings, mine
 from soma.objective import Objective
@@ -73,22 +74,20 @@ def test_mining_reaches_the_same_losses() -> None:
     problem = MiningProblem(CASES, settings, seed=0, initial=start.clone())
     ours = finish(mine(model, tiny.tokenizer(), [problem]))
     before = weights_of(model)
-    plain = straightforward.mine(
-        model,
-        PAIRS,
-        start,
-        straightforward.MiningSettings(
-            iterations=iterations,
-            learning_rate=rate,
-            clip=clip,
-            neighbours=6,
-            top_m=10,
-            anti_degeneration=0.1,
-            norm_weight=0.01,
-            tail=3,
-        ),
+    constants = straightforward.MiningSettings(
+        iterations=iterations,
+        learning_rate=rate,
+        clip=clip,
+        neighbours=6,
+        top_m=10,
+        anti_degeneration=0.1,
+        norm_weight=0.01,
+        tail=3,
     )
+    prompts = straightforward.mine(model, PAIRS, start, constants)
+    plain = straightforward.mining_losses(model, PAIRS, prompts, constants)
     assert plain == pytest.approx(list(ours.losses), abs=1e-9)
+    torch.testing.assert_close(ours.prompts, prompts[list(ours.kept)], rtol=0, atol=1e-9)
     assert sum(step["gradient"] > clip for step in ours.trace) > iterations, "clipping had no part"
     first = [step["loss"] for step in ours.trace if step["iteration"] == 0]
     assert all(end < begin - 0.01 for end, begin in zip(plain, first, strict=True))
@@ -125,7 +124,8 @@ def test_training_reaches_the_same_losses(model: Any) -> None:
         straightforward.LoraSettings(rank=4, dropout=0.0, learning_rate=1e-2),
         {path: a for path, (a, _) in start.weights.items()},
     )
-    assert plain == pytest.approx(ours.losses[-1], abs=1e-4)
+    judged = finish(judge(model, tiny.tokenizer(), [Judged(CASES, ours.adapter)]))
+    assert plain == pytest.approx(judged, abs=1e-4)
     assert ours.losses[-1] < ours.losses[0] - 1
     after = weights_of(model)
     assert after.keys() == before.keys()

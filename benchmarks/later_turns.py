@@ -194,7 +194,11 @@ def _sessions(tasks: Sequence[str], count: int, max_turns: int) -> list[Any]:
 
 
 async def _replays(engines: Any, sessions: Sequence[Any], reply_tokens: int) -> list[Any]:
-    """Each session with F's greedy replies; all sessions at once."""
+    """Each session with F's greedy replies, one by one.
+
+    Served together, requests share batches by when they arrive: rounding, and with it a reply,
+    would depend on the moment.
+    """
     from harness.engines.base import Sampling
     from harness.engines.chat import encode_chat
     from harness.method import chat, user
@@ -209,7 +213,7 @@ async def _replays(engines: Any, sessions: Sequence[Any], reply_tokens: int) -> 
             turns.append(Turn(text, reply.text, reply.stop_reason == "end_of_turn"))
         return session, turns
 
-    return list(await asyncio.gather(*[play(session) for session in sessions]))
+    return [await play(session) for session in sessions]
 
 
 async def _cases(engines: Any, session: Any, turns: Sequence[Any], warm: int) -> Cases:

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
-from harness.session import Session
+from harness.session import ReferenceKind, Session
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,23 @@ class TaskCard:
     user_turns: int | None
     default_warm_turns: int
     """W: how many first turns a warm-starting method needs here (DESIGN vocabulary)."""
+    reference_kind: ReferenceKind | None = None
+    """Who wrote the references: people, a model; None where there are none or each session says."""
+
+
+@dataclass(frozen=True)
+class Drop:
+    """Something of the source that became no part of any session, and why.
+
+    `reason`: a word of a small set, e.g. "empty_message"; reports count by it. `place`: where it
+    stood, `file:line`. `detail`: what it was, e.g. a dialogue's id. `score`: the number it was
+    decided on, where there is one.
+    """
+
+    reason: str
+    place: str
+    detail: str = ""
+    score: float | None = None
 
 
 class Task(BaseModel, ABC):
@@ -41,3 +58,7 @@ class Task(BaseModel, ABC):
 
         Raises UserError naming file and line for data that cannot be read.
         """
+
+    def items(self) -> Iterator[Session | Drop]:
+        """The sessions, and between them what was left out: the same order on every machine."""
+        return self.sessions()

@@ -39,6 +39,19 @@ def root() -> Path:
     return ROOT
 
 
+@pytest.fixture(scope="session")
+def real_sample() -> Callable[[str], Path]:
+    """A file or folder of the real samples by its path there; skips where they are not."""
+
+    def find(name: str) -> Path:
+        path = ROOT.parent / "shared" / "data" / "real_samples" / name
+        if not path.exists():
+            pytest.skip(f"the real sample {name} is not here")
+        return path
+
+    return find
+
+
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """Calls the command line in this process, inside an empty folder."""

@@ -38,6 +38,7 @@ def cli(ctx: click.Context) -> None:
       run_bench.py run demo             real models, four methods, tables and plots
       run_bench.py list methods         what can be compared
       run_bench.py show RUN --session ID   read a conversation side by side
+      run_bench.py tasks stats planning    what a task's data are like
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
@@ -141,12 +142,154 @@ def list_(kind: str, as_json: bool) -> None:
 
 @cli.command()
 @click.argument("name")
-@click.option("--json", "as_json", is_flag=True, help="The folders as a JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="A JSON object of what is ready and where.")
 def fetch(name: str, as_json: bool) -> None:
-    """Get the models of pair NAME ready: build the embedded ones, download the others."""
-    from harness.commands.fetch import fetch_pair
+    """Get NAME ready: the models of a pair, or the files of a dataset.
 
-    click.echo(fetch_pair(name, as_json=as_json))
+    \b
+    Examples:
+      run_bench.py fetch embedded       build the embedded models, check every checksum
+      run_bench.py fetch qwen3          download a pair's models
+      run_bench.py fetch TASK           download a task's data, where they are published by file
+
+    Models and data are kept in the user's cache (SOMA_BENCH_CACHE sets another folder), and what is
+    there is not downloaded again. HF_ENDPOINT names a mirror of the model hub.
+    """
+    from harness.commands.fetch import fetch_by_name
+
+    click.echo(fetch_by_name(name, as_json=as_json))
+
+
+_path_option = click.option(
+    "--path",
+    type=click.Path(path_type=Path),
+    help="The data: a file, or a folder of files.  [default: what `fetch` brought]",
+)
+_arg_option = click.option(
+    "--arg", "args", multiple=True, metavar="KEY=VALUE", help="Any argument of the task."
+)
+
+
+@cli.group()
+def tasks() -> None:
+    """Look at the data of a task, check a file of yours, write sessions in other formats.
+
+    NAME is a task of `list tasks`, or path/to/file.py:ClassName.
+    """
+
+
+@tasks.command(name="show")
+@click.argument("name")
+@click.option("--session", metavar="ID", help="Read this one session.")
+@_path_option
+@_arg_option
+def tasks_show(name: str, session: str | None, path: Path | None, args: tuple[str, ...]) -> None:
+    """What task NAME is, its arguments and its first sessions; or one session in full.
+
+    \b
+    Examples:
+      run_bench.py tasks show planning
+      run_bench.py tasks show planning --session planning-camping
+      run_bench.py tasks show drift --arg source=maths --arg seed=3
+      run_bench.py tasks show jsonl --path my.jsonl
+    """
+    from harness.commands.tasks_show import show_task, show_task_session
+
+    if session is None:
+        show_task(name, path, args)
+    else:
+        show_task_session(name, path, args, session)
+
+
+@tasks.command(name="stats")
+@click.argument("name")
+@_path_option
+@_arg_option
+@click.option(
+    "--pair", default="embedded", show_default=True, help="Whose tokenizer counts (that of F)."
+)
+@click.option(
+    "--tokens/--no-tokens",
+    default=None,
+    help="Count tokens.  [default: yes, but no with --json]",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Also write tables (CSV, Markdown, HTML) and a figure (PNG, PDF) into this folder.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object and nothing else.")
+def tasks_stats(name: str, path: Path | None, args: tuple[str, ...], **options: Any) -> None:
+    """Count what task NAME holds: sessions, turns, their lengths, languages, what is left out.
+
+    Reads the whole data once, without holding them. The hash over the sessions is the same on every
+    machine that reads the same data.
+
+    \b
+    Examples:
+      run_bench.py tasks stats planning
+      run_bench.py tasks stats jsonl --path my.jsonl --out stats
+      run_bench.py tasks stats maths --json
+    """
+    from harness.commands.tasks_stats import show_stats
+
+    show_stats(name, path, args, **options)
+
+
+@tasks.command(name="validate")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option(
+    "--form",
+    default="auto",
+    metavar="NAME",
+    help="What form the file is in, where its content shall not decide: sessions, turns_by_id, "
+    "messages or conversations.",
+)
+def tasks_validate(path: Path, form: str) -> None:
+    """Check a session file of yours: every mistake with its line and what would be right.
+
+    Exit code: 0 for a file without mistakes, else 1.
+
+    \b
+    Example:
+      run_bench.py tasks validate my.jsonl
+    """
+    from harness.commands.tasks_validate import validate_file
+
+    sys.exit(validate_file(path, form))
+
+
+_FORMS = {"jsonl": "sessions", "soma": "turns_by_id", "openai": "messages"}
+
+
+@tasks.command(name="export")
+@click.argument("name")
+@click.option(
+    "--format",
+    "form",
+    required=True,
+    type=click.Choice(list(_FORMS)),
+    help="jsonl: this project's own; soma: that of SOMA's released code; openai: chat messages.",
+)
+@_path_option
+@_arg_option
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="The file to write.  [default: standard output]"
+)
+def tasks_export(
+    name: str, form: str, path: Path | None, args: tuple[str, ...], out: Path | None
+) -> None:
+    """Write the sessions of task NAME in a form that other programs read, and `jsonl` too.
+
+    \b
+    Examples:
+      run_bench.py tasks export planning --format soma --out planning.json
+      run_bench.py tasks export maths --format openai
+    """
+    from harness.commands.tasks_export import export_task
+    from harness.commands.tasks_open import open_task
+
+    export_task(open_task(name, path, args), _FORMS[form], out)
 
 
 def main() -> None:

@@ -20,6 +20,9 @@ class FullHistory:
         self._history.append(assistant(completion.text))
         return Reply(completion)
 
+    async def replay(self, reply: str, *, ended: bool) -> None:
+        self._history[-1] = assistant(reply)
+
     async def close(self) -> None:
         self._history.clear()
 

@@ -53,6 +53,10 @@ class _Summarized:
         self._turns.append((query, assistant(completion.text)))
         return Reply(completion)
 
+    async def replay(self, reply: str, *, ended: bool) -> None:
+        query, _ = self._turns[-1]
+        self._turns[-1] = (query, assistant(reply))
+
     async def close(self) -> None:
         self._turns.clear()
 

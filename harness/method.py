@@ -218,6 +218,14 @@ class Conversation(Protocol):
         """Answer the next user turn."""
         ...
 
+    async def replay(self, reply: str, *, ended: bool) -> None:
+        """Put `reply` in the place of the answer just given: the history goes on from it.
+
+        Called after every `reply` of a run in replay, with F's stored reply to that turn; `ended`:
+        it ended by itself, not at the length limit.
+        """
+        ...
+
     async def close(self) -> None:
         """Release whatever the session holds. Called once, also after an error."""
         ...

@@ -6,10 +6,10 @@ Everything a user can get wrong is found here, before a run folder exists.
 from __future__ import annotations
 
 import hashlib
-import json
 import random
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -18,14 +18,15 @@ from pydantic import BaseModel, ValidationError
 import harness
 from harness import registry
 from harness.config_errors import describe
-from harness.errors import UserError
+from harness.data.files import sha256_of
+from harness.loading import Loaded, load_sessions
 from harness.measure.machine import code_version, hardware, packages
 from harness.method import Method
 from harness.record import SCHEMA_VERSION, Manifest
 from harness.session import Session
 from harness.spec import HASH_RECIPE, MethodSpec, RunSpec, TaskSpec
 from harness.store import UnitKey
-from harness.task import Task
+from harness.task import Drop, Task
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -60,22 +61,33 @@ class Block:
 
 @dataclass(frozen=True)
 class Plan:
-    """A validated run: `sessions` by task name, `blocks` in the order they are served.
+    """A validated run: sessions by task name, `blocks` in the order they are served.
 
-    `warm_turns`: the default W of each task, from its card.
+    `data`: of each task that reads files, their names and SHA-256. `warm_turns`: the default W of
+    each task, from its card.
     """
 
     spec: RunSpec
     methods: dict[str, Method]
-    sessions: dict[str, tuple[Session, ...]]
+    loaded: dict[str, Loaded]
+    data: dict[str, dict[str, str]]
     warm_turns: dict[str, int]
 
+    @property
+    def sessions(self) -> dict[str, tuple[Session, ...]]:
+        return {task: loaded.sessions for task, loaded in self.loaded.items()}
+
     def blocks(self) -> Iterator[Block]:
-        """Method order is drawn anew for every (seed, task): a machine's drift hits all alike."""
+        """Method order is drawn anew for every (seed, task): a machine's drift hits all alike.
+
+        In replay the reference comes first: the others' histories are made of its replies.
+        """
         for seed in self.spec.seeds:
             for task in self.spec.tasks:
                 order = list(self.methods)
                 random.Random(f"{seed}/{task.name}").shuffle(order)
+                if self.spec.history == "replay":
+                    order.sort(key=lambda method: method != self.spec.reference)
                 for method in order:
                     units = tuple(
                         Unit(UnitKey(method, task.name, s.id, seed), self.methods[method], s)
@@ -99,7 +111,13 @@ class Plan:
             harness_version=harness.__version__,
             code_version=code_version(),
             sessions={task: [s.id for s in group] for task, group in self.sessions.items()},
-            sessions_hash=_sessions_hash(self.sessions),
+            sessions_hash=self._sessions_hash(),
+            task_hashes={task: loaded.digest for task, loaded in self.loaded.items()},
+            dropped={
+                task: dict(Counter(drop.reason for drop in loaded.dropped))
+                for task, loaded in self.loaded.items()
+            },
+            data=self.data,
             sources=self.sources(),
             warmup=list(WARMUP_PROMPTS) if self.spec.warmup else [],
             hardware=hardware(),
@@ -107,17 +125,47 @@ class Plan:
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
 
+    def _sessions_hash(self) -> str:
+        """One hash over all tasks, whatever their order."""
+        lines = sorted(f"{task} {loaded.digest}\n" for task, loaded in self.loaded.items())
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
 
-def make_plan(spec: RunSpec, place: str) -> Plan:
-    """Build the methods and load the sessions of `spec`; `place` names it in error messages."""
+
+def make_plan(spec: RunSpec, place: str, judging: Callable[[str], None] | None = None) -> Plan:
+    """Build the methods and load the sessions of `spec`; `place` names it in error messages.
+
+    `judging` is told the task's name for every session that a filter is about to judge.
+    """
     methods = {m.id: build_method(m, place) for m in spec.methods}
     for task in spec.tasks:
         for scorer in task.scorers or ():
             registry.scorers().check(scorer, f"{place}: task {task.name}: scorers")
     tasks = {t.name: build_task(t, place) for t in spec.tasks}
-    sessions = {t.name: _sessions_of(tasks[t.name], t, place) for t in spec.tasks}
+    loaded = {t.name: _load(tasks[t.name], t, place, judging) for t in spec.tasks}
+    data = {name: files for name, task in tasks.items() if (files := _data_of(task))}
     warm_turns = {name: task.card.default_warm_turns for name, task in tasks.items()}
-    return Plan(spec, methods, sessions, warm_turns)
+    return Plan(spec, methods, loaded, data, warm_turns)
+
+
+def _load(task: Task, spec: TaskSpec, place: str, judging: Callable[[str], None] | None) -> Loaded:
+    if spec.context is None:
+        return load_sessions(task, spec, place)
+    from harness.context.filter import ContextFilter
+
+    def keep(session: Session) -> Drop | None:
+        if judging is not None:
+            judging(spec.name)
+        return judge(session)
+
+    judge = ContextFilter(spec.context)
+    try:
+        return load_sessions(task, spec, place, keep)
+    finally:
+        judge.close()
+
+
+def _data_of(task: Task) -> dict[str, str]:
+    return {path.name: sha256_of(path) for path in task.files()}
 
 
 def build_method(spec: MethodSpec, place: str) -> Method:
@@ -130,23 +178,6 @@ def build_task(spec: TaskSpec, place: str) -> Task:
     """The task of `spec` with its arguments checked. Raises UserError naming the argument."""
     cls = registry.tasks().load(spec.name, place)
     return _build(cls, spec.args, f"{place}: task {spec.name}")
-
-
-def _sessions_of(task: Task, spec: TaskSpec, place: str) -> tuple[Session, ...]:
-    """The sessions of a task under its limits. Raises UserError for bad data or none at all."""
-    # All of them are read, also under a limit: bad data must be found before a run begins.
-    everything = list(task.sessions())
-    sessions = tuple(_shorten(s, spec.max_turns) for s in everything[: spec.limit])
-    if not sessions:
-        raise UserError(place, f"task {spec.name!r} has no sessions")
-    seen: set[str] = set()
-    for session in everything:
-        if session.id in seen:
-            raise UserError(place, f"task {spec.name!r} has two sessions {session.id!r}")
-        seen.add(session.id)
-        if not session.turns:
-            raise UserError(place, f"task {spec.name!r}: session {session.id!r} has no user turns")
-    return sessions
 
 
 def canonical_args(spec: MethodSpec, method: Method) -> MethodSpec:
@@ -165,19 +196,3 @@ def _build(cls: type[M], args: dict[str, Any], place: str) -> M:
         return cls(**args)
     except ValidationError as error:
         raise describe(error, cls, place) from None
-
-
-def _shorten(session: Session, max_turns: int | None) -> Session:
-    if max_turns is None or len(session.turns) <= max_turns:
-        return session
-    values = {f: getattr(session, f) for f in session.__dataclass_fields__}
-    for name in ("turns", "references", "gold"):
-        if values[name] is not None:
-            values[name] = values[name][:max_turns]
-    return Session(**values)
-
-
-def _sessions_hash(sessions: dict[str, tuple[Session, ...]]) -> str:
-    content = {task: [asdict(s) for s in group] for task, group in sessions.items()}
-    text = json.dumps(content, sort_keys=True, ensure_ascii=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()

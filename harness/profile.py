@@ -89,7 +89,7 @@ def parse_method(text: str) -> dict[str, Any]:
         key, equals, value = pair.partition("=")
         if not equals or not key:
             raise UserError("--methods", f"{text!r}: {pair!r} is not arg=value")
-        args[key.strip()] = _value(value)
+        args[key.strip()] = parse_value(value)
     return {"name": name, "args": args}
 
 
@@ -172,10 +172,10 @@ def _set(data: dict[str, Any], setting: str) -> None:
         if not isinstance(step, dict):
             raise UserError("--set", f"{path!r}: {parent!r} is not a table")
         table = step
-    table[last] = _value(text)
+    table[last] = parse_value(text)
 
 
-def _value(text: str) -> Any:
+def parse_value(text: str) -> Any:
     """A TOML value where the text is one, else the text itself."""
     try:
         return tomllib.loads(f"v = {text}")["v"]

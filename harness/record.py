@@ -181,8 +181,20 @@ class Estimate(TypedDict):
     high: float | None
 
 
-class Manifest(TypedDict):
-    """`manifest.json`, written before anything is served."""
+class DataFacts(TypedDict, total=False):
+    """What a manifest tells of its data; older manifests lack it.
+
+    `task_hashes`: of each task's sessions. `dropped`: counts by reason what each task left out,
+    which `dropped.jsonl` lists. `data`: SHA-256 by name of the files that a task read.
+    """
+
+    task_hashes: dict[str, str]
+    dropped: dict[str, dict[str, int]]
+    data: dict[str, dict[str, str]]
+
+
+class Manifest(DataFacts):
+    """`manifest.json`, written before anything is served. `sessions_hash` covers all sessions."""
 
     schema: int
     spec: dict[str, Any]

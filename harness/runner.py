@@ -14,8 +14,8 @@ from harness.errors import BenchError, TooManyErrors
 from harness.method import user
 from harness.plan import WARMUP_PROMPTS, Block, Plan, Unit
 from harness.record import SessionRecord
-from harness.serving import EngineSet, serve_session, unserved
-from harness.store import Store, UnitKey
+from harness.serving import EngineSet, StoredReply, serve_session, stored_replies, unserved
+from harness.store import Store, UnitKey, key_of, read_sessions
 
 
 class Watcher(Protocol):
@@ -100,6 +100,10 @@ class _Serving:
         self.max_errors = max_errors
         self.served = 0
         self.errors = 0
+        self._stored: dict[UnitKey, tuple[StoredReply, ...]] = {}
+        if plan.spec.history == "replay":
+            for record in read_sessions(store.folder):
+                self._keep(record)
 
     async def block(self, block: Block) -> None:
         gate = asyncio.Semaphore(self.plan.spec.concurrency)
@@ -123,8 +127,21 @@ class _Serving:
                     f" the last: {record['reason']}"
                 )
 
+    def _keep(self, record: SessionRecord) -> None:
+        """In replay: remember the replies that other methods' histories will be made of."""
+        spec = self.plan.spec
+        of_reference = record["method"] == spec.reference and record["outcome"] == "scored"
+        if spec.history == "replay" and of_reference:
+            self._stored[key_of(record)] = stored_replies(record)
+
     async def _serve(self, unit: Unit) -> SessionRecord:
         spec = self.plan.spec
+        stored = None
+        if spec.history == "replay" and unit.key.method != spec.reference:
+            stored = self._stored.get(unit.key._replace(method=str(spec.reference)))
+            if stored is None:
+                reason = f"{spec.reference} was not served: there are no replies to replay"
+                return unserved(unit.key, unit.session, "skipped", reason)
         try:
             record = await serve_session(
                 unit.key,
@@ -136,6 +153,7 @@ class _Serving:
                 warm_turns=self.plan.warm_turns[unit.key.task],
                 think_time_s=spec.think_time_s,
                 run_folder=self.store.folder,
+                stored=stored,
             )
         except Exception as error:
             # Whatever a Method raises is that session's outcome; the traceback is kept beside it.
@@ -143,6 +161,7 @@ class _Serving:
             self.store.write_traceback(unit.key, traceback.format_exc())
             return unserved(unit.key, unit.session, "error", _one_line(error))
         self.served += 1
+        self._keep(record)
         return record
 
 

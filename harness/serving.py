@@ -16,7 +16,7 @@ from harness.engines.chat import encode_bare, encode_chat, encode_reply
 from harness.engines.encoder import SentenceEncoder
 from harness.engines.pairs import PairSpec
 from harness.engines.work import WorkQueue
-from harness.errors import UserError
+from harness.errors import BenchError, UserError
 from harness.measure.clock import SessionClock
 from harness.measure.cost import charge
 from harness.measure.memory import MemoryMeter, reset_device_peaks
@@ -26,6 +26,21 @@ from harness.session import Role, Session
 from harness.spec import GenerationSpec
 from harness.store import UnitKey
 from harness.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class StoredReply:
+    """A reply of an earlier record, as the history of a session in replay is made of."""
+
+    text: str
+    ended: bool
+
+
+def stored_replies(record: SessionRecord) -> tuple[StoredReply, ...]:
+    """The replies of a served session, one per turn."""
+    return tuple(
+        StoredReply(turn["reply"], turn["stop_reason"] == "end_of_turn") for turn in record["turns"]
+    )
 
 
 @dataclass(frozen=True)
@@ -213,19 +228,20 @@ async def serve_session(
     warm_turns: int = 1,
     think_time_s: float = 0.0,
     run_folder: Path | None = None,
+    stored: Sequence[StoredReply] | None = None,
 ) -> SessionRecord:
     """Serve every turn of `session` and return its record. What the Method raises passes through.
 
     `alone`: no other session is being served, so that device peaks belong to this one.
     `warm_turns`: the task's default W. `run_folder`: where what the Method keeps is put; without
-    one, nothing is kept.
+    one, nothing is kept. `stored`: in replay, the reply that each turn's history holds.
     """
     seed = derive_seed(key.seed, session.task, session.id)
     with Workspace(run_folder, key) as workspace:
         own = SessionEngines(engines, generation, seed, warm_turns, workspace)
         if alone:
             reset_device_peaks()
-        turns = await _converse(method, session, own, think_time_s)
+        turns = await _converse(method, session, own, think_time_s, stored)
         workspace.finished()
     clock = own.clock
     session_s, overhead_s = clock.waited()
@@ -244,7 +260,11 @@ async def serve_session(
 
 
 async def _converse(
-    method: Method, session: Session, own: SessionEngines, think_time_s: float
+    method: Method,
+    session: Session,
+    own: SessionEngines,
+    think_time_s: float,
+    stored: Sequence[StoredReply] | None,
 ) -> list[TurnRecord]:
     """Open the session, hand over its turns one by one with time to think, and close it."""
     clock = own.clock
@@ -252,12 +272,18 @@ async def _converse(
     conversation = await method.open(session.opening(), own)
     turns: list[TurnRecord] = []
     try:
+        if stored is not None and not hasattr(conversation, "replay"):
+            name = type(conversation).__name__
+            raise BenchError(f"{name} has no replay(): it can only be run live")
         for index, user in enumerate(session.turns, start=1):
             if index > 1 and think_time_s:
                 await asyncio.sleep(think_time_s)
             clock.start_turn()
             reply = await conversation.reply(user)
             turns.append(clock.end_turn(index, user, reply))
+            if stored is not None:
+                said = stored[index - 1]
+                await conversation.replay(said.text, ended=said.ended)
     finally:
         await conversation.close()
     clock.end_session(turns[-1])

@@ -13,9 +13,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from harness.context.settings import ContextSettings
 from harness.engines.pairs import PairSpec
 
-HASH_RECIPE = 2
+HASH_RECIPE = 3
 
 EVERY_TASK = "all"
 """What reports call the rows over all tasks."""
@@ -45,13 +46,17 @@ class MethodSpec(Strict):
 
 
 class TaskSpec(Strict):
-    """One task of a run. `limit`: the first so many sessions. `scorers`: None, the task's own."""
+    """One task of a run. `limit`: the first so many sessions. `scorers`: None, the task's own.
+
+    `context`: keep only sessions whose turns depend on what was said before; None, keep all.
+    """
 
     name: str = Field(min_length=1)
     args: dict[str, Any] = {}
     limit: int | None = Field(default=None, ge=1)
     max_turns: int | None = Field(default=None, ge=1)
     scorers: tuple[str, ...] | None = None
+    context: ContextSettings | None = None
 
 
 class GenerationSpec(Strict):
@@ -65,11 +70,12 @@ class GenerationSpec(Strict):
 class RunSpec(Strict):
     """Everything that decides what a run measures.
 
-    `reference` names the method that others are compared with, by id. `history` is whose replies
-    make the history. `concurrency` is how many sessions are served at once; 1 is for latency.
-    `batch_size` bounds how many waiting requests an engine takes at a time. `adapt_concurrency`:
-    how many sessions are adapted together. `think_time_s`: how long a user thinks between a reply
-    and the next turn; it counts in no latency, but work in the background can hide in it.
+    `reference` names the method that others are compared with, by id. `history`: "live", of the
+    method's own replies, or "replay", of the reference's, which is then served first.
+    `concurrency` is how many sessions are served at once; 1 is for latency. `batch_size` bounds
+    how many waiting requests an engine takes at a time. `adapt_concurrency`: how many sessions are
+    adapted together. `think_time_s`: how long a user thinks between a reply and the next turn; it
+    counts in no latency, but work in the background can hide in it.
     """
 
     profile: str = Field(pattern=r"^[\w.-]{1,60}$")
@@ -80,7 +86,7 @@ class RunSpec(Strict):
     reference: str | None = None
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
     generation: GenerationSpec = GenerationSpec()
-    history: Literal["live"] = "live"
+    history: Literal["live", "replay"] = "live"
     concurrency: int = Field(default=1, ge=1, le=4096)
     batch_size: int = Field(default=16, ge=1, le=4096)
     adapt_concurrency: int = Field(default=1, ge=1, le=256)
@@ -112,6 +118,10 @@ class RunSpec(Strict):
                 raise ValueError(f"{what} repeat: {', '.join(twice)}; give each once, or a label")
         if self.reference is not None and self.reference not in [m.id for m in self.methods]:
             raise ValueError(f"reference {self.reference!r} is not among the methods")
+        if self.history == "replay" and self.reference is None:
+            raise ValueError(
+                "history = 'replay' needs reference: the method whose replies make the history"
+            )
         return self
 
     def canonical(self) -> dict[str, Any]:

@@ -10,18 +10,21 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import IO, Any, NamedTuple, cast
 
 from harness.errors import UserError
 from harness.record import SCHEMA_VERSION, Manifest, SessionRecord
 from harness.spec import differences
+from harness.task import Drop
 
 MANIFEST = "manifest.json"
 SESSIONS = "sessions.jsonl"
 SCORES = "scores.jsonl"
+DROPPED = "dropped.jsonl"
 SUMMARY = "summary.json"
 ERRORS = "errors"
 ADAPTERS = "adapters"
@@ -50,11 +53,18 @@ class Store:
 
     Opening it creates the folder and its manifest, or checks that the manifest there asks the same
     question. Raises UserError when it does not, or when another process holds the folder.
+    `dropped`: what each task left out, listed in `dropped.jsonl`.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        manifest: Manifest,
+        dropped: Mapping[str, Sequence[Drop]] = MappingProxyType({}),
+    ) -> None:
         self.folder = folder
         self._manifest = manifest
+        self._dropped = dropped
         self._out: IO[str] | None = None
 
     def __enter__(self) -> Store:
@@ -71,6 +81,7 @@ class Store:
         except Timeout:
             raise UserError(self.folder, "another process is running here; wait for it") from None
         if not (self.folder / MANIFEST).exists():
+            self._list_dropped()
             write_json(self.folder / MANIFEST, self._manifest)
         cut_torn_line(self.folder / SESSIONS)
         self._clear_unfinished()
@@ -87,6 +98,15 @@ class Store:
             self._out.close()
         shutil.rmtree(self.folder / WORK, ignore_errors=True)
         self._lock.release()
+
+    def _list_dropped(self) -> None:
+        lines = [
+            json.dumps({"task": task, **asdict(drop)}, ensure_ascii=True) + "\n"
+            for task, drops in self._dropped.items()
+            for drop in drops
+        ]
+        if lines:
+            write_text_atomically(self.folder / DROPPED, "".join(lines))
 
     def _clear_unfinished(self) -> None:
         """Remove what sessions left behind that an earlier start did not finish."""
@@ -117,9 +137,11 @@ class Store:
         return path
 
     def forget_errors(self) -> int:
-        """Drop the error records, so that their sessions are served again; returns how many."""
+        """Drop the records of what failed, and of what was skipped for it, so that these sessions
+        are served again; returns how many.
+        """
         records = list(read_sessions(self.folder))
-        kept = [r for r in records if r["outcome"] != "error"]
+        kept = [r for r in records if r["outcome"] not in ("error", "skipped")]
         if self._out is not None:
             self._out.close()
         lines = (json.dumps(r, ensure_ascii=False, allow_nan=False) + "\n" for r in kept)

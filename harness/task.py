@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict
@@ -58,6 +59,10 @@ class Task(BaseModel, ABC):
 
         Raises UserError naming file and line for data that cannot be read.
         """
+
+    def files(self) -> list[Path]:
+        """The files that the sessions are read from; none for a task that brings its own."""
+        return []
 
     def items(self) -> Iterator[Session | Drop]:
         """The sessions, and between them what was left out: the same order on every machine."""

@@ -60,6 +60,9 @@ class AdaptiveConversation:
             self._task = asyncio.create_task(self._adapt(Payer("background", None)))
         return reply
 
+    async def replay(self, reply: str, *, ended: bool) -> None:
+        self._dialogue.replay(reply, ended=ended)
+
     async def close(self) -> None:
         """An adaptation that nobody waits for any more is broken off; what failed is raised."""
         task, self._task, self._adapted = self._task, None, None

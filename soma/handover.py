@@ -33,6 +33,9 @@ class HandOver:
             await self._hand_over()
         return await self._dialogue.by_g(query, self._adapter, compressed=self._compressed)
 
+    async def replay(self, reply: str, *, ended: bool) -> None:
+        self._dialogue.replay(reply, ended=ended)
+
     async def close(self) -> None:
         self._adapter = None
 

@@ -46,6 +46,10 @@ class Dialogue:
         completion = await self.engines.G.generate(messages, adapter=adapter, style=self._style)
         return self._answered(query, completion)
 
+    def replay(self, reply: str, *, ended: bool) -> None:
+        """The last turn was answered with `reply`."""
+        self.turns[-1] = Turn(self.turns[-1].query, reply, ended)
+
     async def ask_f_again(self) -> Completion:
         """What F says to the last turn's query after the turns before it: a shadow probe."""
         messages = self._full(self.turns[:-1], self.turns[-1].query)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from harness.jsonl_sessions import read_sessions
+from harness.data.own_file import read_sessions
 from harness.session import Session
 
 DATA = Path(__file__).parent / "data"

@@ -1,14 +1,34 @@
-"""`fetch`: a pair's models made ready on this machine."""
+"""`fetch`: a pair's models or a dataset's files made ready on this machine."""
 
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
+from harness import registry
+from harness.commands.tasks_open import task_class
+from harness.dataset import Dataset
 from harness.engines.embedded.fetch import SCHEME, fetch_one
 from harness.engines.load import resolve_model
-from harness.engines.pairs import load_pair
-from harness.errors import UserError
+from harness.engines.pairs import load_pair, pair_names
+from harness.errors import UserError, nearest
+
+
+def fetch_by_name(name: str, *, as_json: bool) -> str:
+    """Get ready what `name` names: a pair, by name or file, or a task that reads published files.
+
+    Returns what is ready and where, as text or JSON. Raises UserError for an unknown name, and for
+    what cannot be had.
+    """
+    tasks = [entry.name for entry in registry.tasks().entries()]
+    is_file = "/" in name or name.endswith(".toml")
+    if ".py:" in name or (name in tasks and name not in pair_names()):
+        return fetch_dataset(name, as_json=as_json)
+    if is_file or name in pair_names():
+        return fetch_pair(name, as_json=as_json)
+    known = nearest(name, {*pair_names(), *tasks})
+    raise UserError("fetch", f"no pair and no task is named {name!r}; {known}")
 
 
 def fetch_pair(name: str, *, as_json: bool) -> str:
@@ -23,6 +43,26 @@ def fetch_pair(name: str, *, as_json: bool) -> str:
     if as_json:
         return json.dumps(folders)
     return "\n".join(f"{role:<8}{folder}" for role, folder in folders.items())
+
+
+def fetch_dataset(name: str, *, as_json: bool) -> str:
+    """Download the files of a task; returns their places and checksums as text or JSON.
+
+    Raises UserError for a task that reads nothing published by file, and for a file that cannot be
+    had or is not what it was.
+    """
+    from harness.data.fetch import fetch
+
+    cls = task_class(name)
+    if not issubclass(cls, Dataset):
+        raise UserError(name, "has nothing to fetch: its sessions come with it or from your file")
+    folder = cls.__module__.rpartition(".")[2]
+    files = fetch(folder, cls.remote, progress=sys.stderr.isatty())
+    if as_json:
+        rows = [{"path": str(f.path), "sha256": f.sha256, "pinned": f.pinned} for f in files]
+        return json.dumps({"files": rows}, ensure_ascii=False)
+    notes = {True: "checksum pinned", False: "checksum taken at the first download"}
+    return "\n".join(f"{f.path}\n  sha256 {f.sha256}, {notes[f.pinned]}" for f in files)
 
 
 def _ready(model_id: str, revision: str) -> Path | str:

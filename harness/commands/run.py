@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from harness.commands.report import report_if_stale, show_main_table
 from harness.engines.hub import go_offline
@@ -41,9 +42,11 @@ def run_profile(
         go_offline()
     console = Console(stderr=True)
     spec, place = load_spec(profile, Overrides(**overrides))
-    plan = make_plan(spec, place)
+    with _Judging(console) as judging:
+        plan = make_plan(spec, place, judging)
     folder = out or default_folder(spec)
-    with Store(folder, plan.manifest()) as store:
+    dropped = {task: loaded.dropped for task, loaded in plan.loaded.items()}
+    with Store(folder, plan.manifest(), dropped) as store:
         if retry_errors:
             store.forget_errors()
         try:
@@ -55,6 +58,27 @@ def run_profile(
     report_if_stale(folder, console)
     show_main_table(folder)
     return 1 if _failed(folder) else 0
+
+
+class _Judging:
+    """Says how many sessions a filter has judged, on a terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self._status = console.status("")
+        self._shown = console.is_terminal
+        self._count = 0
+
+    def __enter__(self) -> _Judging:
+        return self
+
+    def __call__(self, task: str) -> None:
+        self._count += 1
+        self._status.update(f"context filter: session {self._count}, task {escape(task)}")
+        if self._shown and self._count == 1:
+            self._status.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._status.stop()
 
 
 def default_folder(spec: RunSpec) -> Path:

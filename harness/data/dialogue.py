@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -87,9 +88,10 @@ def to_session(
     if not found.turns:
         return Drop(NO_USER_TURN, place, id)
     system = with_opening(system, found.opening)
-    texts = [*found.turns, *filter(None, found.replies), system or ""]
-    if any(map(has_broken_characters, texts)):
-        return Drop(BROKEN_CHARACTERS, place, id)
+    texts = [id, system or "", *found.turns, *filter(None, (*found.replies, *(gold or ())))]
+    facts = json.dumps([source or {}, metadata or {}], ensure_ascii=False, default=str)
+    if any(map(has_broken_characters, [*texts, facts])):
+        return Drop(BROKEN_CHARACTERS, place, id.encode("utf-8", "backslashreplace").decode())
     has_replies = any(reply is not None for reply in found.replies)
     return Session(
         id=id,

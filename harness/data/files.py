@@ -6,8 +6,11 @@ What a file is, its first bytes say, not its name. Nothing is unpacked to disk.
 from __future__ import annotations
 
 import contextlib
+import errno
 import gzip
 import hashlib
+import lzma
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -16,7 +19,11 @@ from typing import IO, cast
 
 from harness.errors import UserError
 
-GZIP, ZIP, PARQUET = b"\x1f\x8b", b"PK\x03\x04", b"PAR1"
+GZIP, PARQUET = b"\x1f\x8b", b"PAR1"
+ZIP = (b"PK\x03\x04", b"PK\x05\x06")
+"""With members, and empty."""
+
+_DAMAGED = (gzip.BadGzipFile, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError)
 _CHUNK = 1 << 20
 
 
@@ -46,39 +53,65 @@ def open_bytes(path: Path) -> Iterator[IO[bytes]]:
             with gzip.open(path, "rb") as file:
                 yield cast("IO[bytes]", file)
         elif magic.startswith(ZIP):
-            with zipfile.ZipFile(path) as archive, archive.open(_only(archive, path)) as file:
-                yield file
+            with contextlib.ExitStack() as stack:
+                with _zip_errors(path):
+                    archive = stack.enter_context(zipfile.ZipFile(path))
+                    member = stack.enter_context(archive.open(_only(archive, path)))
+                yield member
         else:
             with path.open("rb") as file:
                 yield file
-    except (gzip.BadGzipFile, zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise UserError(path, f"is a damaged archive: {error}; fetch the file again") from None
-    except RuntimeError as error:  # zipfile's word for an encrypted member
-        if "password" in str(error):
-            raise UserError(path, "is an encrypted archive; unpack it first") from None
-        raise
+    except _DAMAGED as error:
+        raise _damaged(path, error) from None
     except OSError as error:
         raise UserError(path, f"cannot be read: {error.strerror or error}") from None
 
 
 def _only(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
     members = [
-        m for m in archive.infolist() if not m.is_dir() and not m.filename.startswith("__MACOSX/")
+        m
+        for m in archive.infolist()
+        if not m.filename.endswith("/") and not m.filename.startswith("__MACOSX/")
     ]
     if len(members) != 1:
-        names = ", ".join(m.filename for m in members[:5]) or "none"
+        names = ", ".join(repr(m.filename[:60]) for m in members[:5]) or "none"
         raise UserError(
             path, f"holds {len(members)} files ({names}); give an archive of one file, or unpack it"
         )
     return members[0]
 
 
+@contextlib.contextmanager
+def _zip_errors(path: Path) -> Iterator[None]:
+    """What zipfile raises for an archive that it cannot open, as UserErrors."""
+    try:
+        yield
+    except NotImplementedError as error:
+        raise UserError(path, f"is an archive of an unknown kind: {error}") from None
+    except RuntimeError:
+        raise UserError(path, "is an encrypted archive; unpack it first") from None
+    except (ValueError, IndexError, struct.error) as error:  # of a directory that is nonsense
+        raise _damaged(path, error) from None
+    except OSError as error:
+        if error.errno == errno.EINVAL:  # it points to a place before the file
+            raise _damaged(path, error) from None
+        raise
+
+
+def _damaged(path: Path, error: Exception) -> UserError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return UserError(path, f"is a damaged archive: {reason}; fetch the file again")
+
+
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file as it lies there, in hex."""
+    """SHA-256 of a file as it lies there, in hex. Raises UserError when it cannot be read."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                digest.update(chunk)
+    except OSError as error:
+        raise UserError(path, f"cannot be read: {error.strerror or error}") from None
     return digest.hexdigest()
 
 

@@ -19,6 +19,12 @@ from harness.errors import UserError
 MAX_VALUE = 64 << 20
 """Characters of one value; no record comes near."""
 
+MAX_DIGITS = 4000
+"""Of one whole number; Python itself refuses more than 4,300."""
+
+_LOOK = 4 << 20
+"""Characters of a file's first object within which it is told from a line of JSON Lines."""
+
 _LONGEST_TOKEN = 16
 """A literal or an escape that the window cuts is reported this far before its end, or less."""
 
@@ -106,14 +112,22 @@ class _Window:
     def has_lines(self) -> bool:
         """Whether another object follows the one that begins here, as in JSON Lines.
 
-        Looks only at what has been read: an object that goes on behind it is not one line.
+        An object that goes on behind the first `_LOOK` characters is not one line.
         """
-        try:
-            _, end = json.JSONDecoder().raw_decode(self._text, self._at)
-        except (ValueError, RecursionError):
-            return False
-        match = _SPACE.match(self._text, end)
-        return match is not None and self._text[match.end() : match.end() + 1] == "{"
+        decoder = json.JSONDecoder()
+        while True:
+            try:
+                _, end = decoder.raw_decode(self._text, self._at)
+            except RecursionError:
+                return False
+            except ValueError:
+                pass
+            else:
+                follows = self._text[end:].lstrip(" \t\r\n")
+                if follows:
+                    return follows[0] == "{"
+            if len(self._text) - self._at > _LOOK or not self._grow():
+                return False
 
     def items(self) -> Iterator[Located]:
         """The items of the array that begins here."""
@@ -154,7 +168,8 @@ class _Window:
             try:
                 value, end = self._decoder.raw_decode(self._text, self._at)
             except json.JSONDecodeError as error:
-                if self._may_go_on(error) and self._grow():
+                if self._may_go_on(error) and self._more:
+                    self._grow()
                     continue
                 if "Unterminated" in error.msg or error.pos >= len(self._text.rstrip()):
                     self._fail("the file ends in the middle of a value; it was cut off")
@@ -163,8 +178,9 @@ class _Window:
                 self._fail("nested too deeply")
             except ValueError as error:
                 self._fail(str(error))
-            # A number that ends with the window may go on behind it.
-            if end == len(self._text) and self._grow():
+            # A number that the window cuts is a shorter number: 1 of 12, of 1.5, of 1e+5.
+            if end + len("e+") >= len(self._text) and self._more:
+                self._grow()
                 continue
             found = Located(self._path, self._line_of(self._at), value, key)
             self._at = end
@@ -186,6 +202,8 @@ class _Window:
 
     def _grow(self) -> bool:
         """Take in more text, letting go of what has been read; false at the end of the file.
+
+        Places in the window found before are void afterwards, in either case.
 
         A window that holds one unfinished value doubles: a value of n characters is scanned
         O(log n) times.
@@ -230,6 +248,7 @@ def _decoder() -> json.JSONDecoder:
     return json.JSONDecoder(
         parse_constant=_refuse_constant,
         parse_float=_finite,
+        parse_int=_short,
         object_pairs_hook=_no_doubled_keys,
     )
 
@@ -243,6 +262,12 @@ def _finite(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"{text[:40]} is too large a number; use null or a finite number")
     return value
+
+
+def _short(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise ValueError(f"{text[:40]}... has more than {MAX_DIGITS:,} digits; make it a string")
+    return int(text)
 
 
 def _no_doubled_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

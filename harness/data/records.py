@@ -23,12 +23,16 @@ def read_records(path: Path) -> Iterator[Located]:
 def read_csv(path: Path, columns: tuple[str, ...]) -> Iterator[Located]:
     """The rows of a CSV file with a header, as dicts; quoted cells may hold line breaks.
 
-    Raises UserError where one of `columns` is missing, or a row has too many or too few cells.
+    Raises UserError where one of `columns` is missing or twice, or a row has too many or too few
+    cells.
     """
     csv.field_size_limit(1 << 30)
     rows = csv.reader((f"{line}\n" for _, line in read_lines(path)), strict=True)
     try:
         header = next(rows, [])
+        if len(set(header)) < len(header):
+            doubled = next(c for c in header if header.count(c) > 1)
+            raise UserError(f"{path}:1", f"has column {doubled!r} twice; keep one")
         missing = [c for c in columns if c not in header]
         if missing:
             raise UserError(
@@ -52,13 +56,17 @@ def _read_parquet(path: Path) -> Iterator[Located]:
     import pyarrow.lib
     import pyarrow.parquet
 
+    number = 0
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
-            number = 0
             for batch in file.iter_batches(batch_size=256):
                 for row in batch.to_pylist():
                     number += 1
                     yield Located(path, number, row)
-    except (pyarrow.lib.ArrowException, OSError) as error:
+    except FileNotFoundError as error:
+        raise UserError(path, f"cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UserError(path, f"holds text that is not UTF-8 behind row {number}") from None
+    except (pyarrow.lib.ArrowException, OSError, ValueError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(path, f"is a damaged parquet file: {reason}") from None

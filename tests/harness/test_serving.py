@@ -202,6 +202,9 @@ class _Seen:
         await self.engines.encoder.embed([text])
         return Reply(await self.engines.G.generate([{"role": "user", "content": text}]))
 
+    async def replay(self, reply: str, *, ended: bool) -> None:
+        raise AssertionError("nothing is replayed here")
+
     async def close(self) -> None:
         pass
 

@@ -22,6 +22,7 @@ from harness.store import (
     unit_hash,
     write_text_atomically,
 )
+from harness.task import Drop
 from harness.workspace import Workspace
 
 
@@ -146,12 +147,28 @@ def test_two_writers_never_share_a_folder(tmp_path: Path) -> None:
 
 
 def test_forgetting_errors_keeps_everything_else(tmp_path: Path) -> None:
+    """What was skipped, was skipped for an error: in replay, that of the reference."""
     with Store(tmp_path / "run", manifest()) as store:
-        for name, outcome in (("a", "scored"), ("b", "error"), ("c", "skipped"), ("d", "error")):
+        for name, outcome in (("a", "scored"), ("b", "error"), ("c", "skipped"), ("d", "unscored")):
             store.append(record(name, outcome))
         assert store.forget_errors() == 2
         store.append(record("b"))
-    assert [r["session_id"] for r in read_sessions(tmp_path / "run")] == ["a", "c", "b"]
+    assert [r["session_id"] for r in read_sessions(tmp_path / "run")] == ["a", "d", "b"]
+
+
+def test_what_was_left_out_is_listed_once(tmp_path: Path) -> None:
+    drops = {"t": [Drop("empty_message", "f.json:3", "id 7"), Drop("odd", "f.json:9", score=0.25)]}
+    with Store(tmp_path / "run", manifest(), drops):
+        pass
+    lines = (tmp_path / "run" / "dropped.jsonl").read_text("utf-8").splitlines()
+    assert [json.loads(line) for line in lines] == [
+        {"task": "t", "reason": "empty_message", "place": "f.json:3", "detail": "id 7"}
+        | {"score": None},
+        {"task": "t", "reason": "odd", "place": "f.json:9", "detail": "", "score": 0.25},
+    ]
+    with Store(tmp_path / "run", manifest(), {}):
+        pass
+    assert len((tmp_path / "run" / "dropped.jsonl").read_text("utf-8").splitlines()) == 2
 
 
 def test_records_with_nan_are_refused_rather_than_stored(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The strict reader of session files."""
+"""The project's own form: every key, and every way to get it wrong."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 
+from harness.data.faults import Fault
+from harness.data.json_values import Located
+from harness.data.own_file import MAX_LINE_BYTES, read_sessions
+from harness.data.own_sessions import from_own
 from harness.errors import UserError
-from harness.jsonl_sessions import MAX_LINE_BYTES, read_sessions
 
 GOOD = {"id": "a", "turns": ["one", "two"]}
 
@@ -21,6 +24,10 @@ def line(**changes: Any) -> bytes:
 
 def without(key: str) -> bytes:
     return json.dumps({name: value for name, value in GOOD.items() if name != key}).encode()
+
+
+def nested(depth: int) -> list[Any]:
+    return [nested(depth - 1)] if depth else []
 
 
 def write(folder: Path, *lines: bytes) -> Path:
@@ -39,16 +46,16 @@ MALFORMED = {
     "blank": (b"  ", "blank"),
     "not utf-8": (b'{"id": "caf\xe9", "turns": ["one"]}', "not UTF-8 at byte 12"),
     "utf-16": ("{}".encode("utf-16"), "not UTF-8 at byte 1"),
-    "byte order mark": (b"\xef\xbb\xbf" + line(), "byte order mark"),
+    "byte order mark inside": (b"\xef\xbb\xbf" + line(), "byte order mark"),
     "half a surrogate": (line(turns=["\ud83d"]), "surrogate"),
     "nan": (line(metadata={"x": float("nan")}), "NaN is not JSON"),
     "infinity": (line(metadata={"x": float("-inf")}), "-Infinity is not JSON"),
     "overflowing number": (b'{"id": "a", "turns": ["x"], "metadata": {"n": 1e999}}', "too large"),
     "endless integer": (b'{"id": "a", "turns": ["x"], "metadata": {"n": 1' + b"0" * 5000 + b"}}",
-                        "integer string conversion"),
+                        "digits"),
     "deep nesting": (b"[" * 200_000, "nested too deeply"),
     "doubled key": (b'{"id": "a", "id": "b", "turns": ["x"]}', "key 'id' is given twice"),
-    "unknown key": (line(turn=["x"]), "unknown key 'turn'; did you mean 'turns'?"),
+    "unknown key": (line(turn=["x"]), "'turn' is an unknown key; did you mean 'turns'?"),
     "unknown key, long": (line(**{"z" * 5000: 1}), "valid: gold, id"),
     "no id": (without("id"), "key 'id' is missing"),
     "no turns": (without("turns"), "key 'turns' is missing"),
@@ -76,6 +83,11 @@ MALFORMED = {
     "true license": (line(license=True), "'license' must be a string, not true or false"),
     "text source": (line(source="web"), "'source' must be an object, not a string"),
     "list metadata": (line(metadata=[]), "'metadata' must be an object, not a list"),
+    "deep metadata": (line(metadata={"x": nested(40)}), "'metadata' is nested more than 32 deep"),
+    "half a surrogate in metadata": (line(metadata={"x": ["\ud83d"]}), "surrogate"),
+    "half a surrogate in the id": (line(id="a\ud83d"), "surrogate"),
+    "half a surrogate in gold": (line(gold=[None, "\udc00"]), "'gold' entry 2 holds \\udc00"),
+    "neither id nor turns": (b'{"ask": "x"}', "neither 'id' nor 'turns'; its keys: 'ask'"),
 }  # fmt: skip
 
 
@@ -161,3 +173,28 @@ def test_defaults_line_ends_and_order(tmp_path: Path) -> None:
     assert (first.id, second.id) == ("b", "a")
     assert first.system is None and first.gold is None and first.references is None
     assert (first.language, first.license) == ("en", "unknown")
+
+
+def test_a_byte_order_mark_at_the_beginning_is_no_part_of_the_text(tmp_path: Path) -> None:
+    path = tmp_path / "marked.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + line(id="b") + b"\r\n" + line(id="a") + b"\r\n")
+    assert [s.id for s in read_sessions(path, "t")] == ["b", "a"]
+
+
+def test_metadata_as_deep_as_allowed_is_loaded(tmp_path: Path) -> None:
+    path = write(tmp_path, line(metadata={"x": nested(30)}))
+    (session,) = read_sessions(path, "t")
+    assert session.metadata == {"x": nested(30)}
+
+
+def test_all_problems_of_one_record_are_told() -> None:
+    value = {"turns": ["", 1], "gold": ["1"], "language": 7, "colour": "red"}
+    faults = list(from_own(Located(Path("f"), 3, value), 1, "t"))
+    assert [(f.place, f.field) for f in faults if isinstance(f, Fault)] == [
+        ("f:3", "'colour'"),
+        ("f:3", "key 'id'"),
+        ("f:3", "'turns' entry 1"),
+        ("f:3", "'turns' entry 2"),
+        ("f:3", "'gold'"),
+        ("f:3", "'language'"),
+    ]

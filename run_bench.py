@@ -58,7 +58,13 @@ def cli(ctx: click.Context) -> None:
     metavar="NAME[:ARG=VALUE,...][,NAME...]",
     help="Only these methods.",
 )
-@click.option("--tasks", "-t", multiple=True, metavar="NAME[,NAME...]", help="Only these tasks.")
+@click.option(
+    "--tasks",
+    "-t",
+    multiple=True,
+    metavar="NAME[:ARG=VALUE,...][,NAME...]",
+    help="Only these tasks, e.g. jsonl:path=my.jsonl",
+)
 @click.option(
     "--limit", type=click.IntRange(min=1), help="The first so many sessions of each task."
 )
@@ -92,10 +98,10 @@ def run(profile: str, methods: tuple[str, ...], tasks: tuple[str, ...], **option
     failed, 2 a mistake in what was given, 3 stopped by --max-errors.
     """
     from harness.commands.run import run_profile
-    from harness.profile import split_methods
+    from harness.profile import split_named
 
-    chosen = tuple(m for text in methods for m in split_methods(text))
-    names = tuple(w for text in tasks for w in text.replace(",", " ").split())
+    chosen = tuple(m for text in methods for m in split_named(text))
+    names = tuple(t for text in tasks for t in split_named(text))
     sys.exit(run_profile(profile, methods=chosen, tasks=names, **options))
 
 
@@ -234,6 +240,34 @@ def tasks_stats(name: str, path: Path | None, args: tuple[str, ...], **options: 
     from harness.commands.tasks_stats import show_stats
 
     show_stats(name, path, args, **options)
+
+
+@tasks.command(name="context")
+@click.argument("name")
+@_path_option
+@_arg_option
+@click.option("--session", metavar="ID", help="Every later turn of this one session.")
+@click.option("--limit", type=click.IntRange(min=1), help="The first so many sessions.")
+@click.option("--threshold", type=float, help="From which score on a turn depends.")
+@click.option(
+    "--min-share",
+    type=click.FloatRange(0, 1),
+    help="How many of its later turns must depend for a session to be kept.",
+)
+@click.option("--json", "as_json", is_flag=True, help="A JSON list with every turn's score.")
+def tasks_context(name: str, path: Path | None, args: tuple[str, ...], **options: Any) -> None:
+    """Which sessions of task NAME depend on their context, as the filter of a profile judges them.
+
+    Scores are computed with a small model and kept in the user's cache.
+
+    \b
+    Examples:
+      run_bench.py tasks context planning --limit 2
+      run_bench.py tasks context mt_bench_101 --path mtbench101.jsonl --limit 20 --json
+    """
+    from harness.commands.tasks_context import show_context
+
+    show_context(name, path, args, **options)
 
 
 @tasks.command(name="validate")

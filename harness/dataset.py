@@ -56,14 +56,20 @@ class Dataset(Task):
         """The files to read. Raises UserError where there are none."""
         if self.path is not None:
             return find_files(self.path, self.patterns)
+        from harness import registry
         from harness.data.fetch import fetched
 
-        name = type(self).__module__.rpartition(".")[2]
-        found = fetched(name, self.remote)
+        found = fetched(self.cache_name(), self.remote)
         if found is None:
+            name = registry.name_of(type(self))
             way = f"run `run_bench.py fetch {name}`, or " if self.remote else ""
             raise UserError(f"{name}: path", f"the data are not here; {way}give path=FILE")
         return found
+
+    @classmethod
+    def cache_name(cls) -> str:
+        """The folder that its fetched files lie in."""
+        return cls.__module__.rpartition(".")[2]
 
 
 def text_of(record: Any, key: str, place: str) -> str:

@@ -76,8 +76,11 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise UserError(path, f"is not valid TOML: {error}") from None
 
 
-def parse_method(text: str) -> dict[str, Any]:
-    """`name` or `name:arg=value,...` of the command line, as a profile's table."""
+def parse_named(text: str, option: str) -> dict[str, Any]:
+    """`name` or `name:arg=value,...` of the command line, as a profile's table.
+
+    Raises UserError at `option` for what is no argument.
+    """
     if ".py:" in text:
         head, _, tail = text.partition(".py:")
         cls, _, arguments = tail.partition(":")
@@ -88,13 +91,13 @@ def parse_method(text: str) -> dict[str, Any]:
     for pair in filter(None, arguments.split(",")):
         key, equals, value = pair.partition("=")
         if not equals or not key:
-            raise UserError("--methods", f"{text!r}: {pair!r} is not arg=value")
+            raise UserError(option, f"{text!r}: {pair!r} is not arg=value")
         args[key.strip()] = parse_value(value)
     return {"name": name, "args": args}
 
 
-def split_methods(text: str) -> list[str]:
-    """The methods in a comma-separated list: a part with `=` is an argument of the one before."""
+def split_named(text: str) -> list[str]:
+    """The names in a comma-separated list: a part with `=` is an argument of the one before."""
     found: list[str] = []
     for part in filter(None, (p.strip() for p in text.split(","))):
         if found and "=" in part and ":" not in part.split("=")[0]:
@@ -122,10 +125,7 @@ def _apply(data: dict[str, Any], overrides: Overrides, place: str) -> None:
             data["reference"] = None
     if overrides.tasks:
         listed = _tables(data, "tasks", place)
-        data["tasks"] = [
-            next((t for t in listed if t.get("name") == name), {"name": name})
-            for name in overrides.tasks
-        ]
+        data["tasks"] = [_task(text, listed) for text in overrides.tasks]
     if overrides.limit is not None:
         data["tasks"] = [{**t, "limit": overrides.limit} for t in _tables(data, "tasks", place)]
     if overrides.max_new_tokens is not None:
@@ -144,7 +144,14 @@ def _named(text: str, listed: Any) -> dict[str, Any]:
     for table in listed if isinstance(listed, list) else ():
         if isinstance(table, Mapping) and text == table.get("label"):
             return dict(table)
-    return parse_method(text)
+    return parse_named(text, "--methods")
+
+
+def _task(text: str, listed: list[dict[str, Any]]) -> dict[str, Any]:
+    """A task of the command line: the profile's own of that name, with other arguments if given."""
+    given = parse_named(text, "--tasks")
+    own = next((dict(t) for t in listed if t.get("name") == given["name"]), {})
+    return {**own, **given} if given["args"] or not own else own
 
 
 def _method_id(table: dict[str, Any], place: str) -> str:

@@ -25,6 +25,8 @@ from harness.task import Task
 
 T = TypeVar("T")
 
+_USER_MODULE = "soma_bench_user_"
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -97,6 +99,14 @@ def scorers() -> Registry[Any]:
     return Registry("scorers", "soma_bench.scorers", object)
 
 
+def name_of(cls: type) -> str:
+    """How the command line calls a class: its registered name, or `file.py:Name`."""
+    package, _, module = cls.__module__.rpartition(".")
+    if package:
+        return module
+    return f"{module.removeprefix(_USER_MODULE)}.py:{cls.__name__}"
+
+
 def source_hash(name: str) -> str | None:
     """SHA-256 of the file that `path/to/file.py:Name` names; None for a registered name."""
     if ".py:" not in name:
@@ -141,7 +151,7 @@ def _load_from_path(name: str, place: str) -> Any:
     path = Path(path_text)
     if not path.is_file():
         raise UserError(place, f"{path_text}: no such file; give path/to/file.py:ClassName")
-    module_name = f"soma_bench_user_{path.stem}"
+    module_name = f"{_USER_MODULE}{path.stem}"
     spec = importlib.util.spec_from_file_location(module_name, path)
     if spec is None or spec.loader is None:
         raise UserError(place, f"{path_text} is not a Python file")

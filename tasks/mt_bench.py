@@ -71,13 +71,21 @@ class MtBench(Dataset):
         ),
     )
 
+    def files(self) -> list[Path]:
+        """The questions, and behind them the references that belong to them."""
+        found = super().files()
+        beside = [path for path in map(self._references_of, found) if path is not None]
+        return list(dict.fromkeys([*found, *beside]))
+
     def read(self, files: Sequence[Path]) -> Iterator[Session | Drop]:
-        questions = [path for path in files if path.name != REFERENCES]
+        answers = set(map(self._references_of, files))
+        questions = [path for path in files if path not in answers]
         if not questions:
             raise UserError(files[0], f"holds the references; give {QUESTIONS}, they lie beside it")
         seen: set[int] = set()
         for path in questions:
-            references = self._references(path)
+            answered = self._references_of(path)
+            references = _read_references(answered) if answered else None
             for record in read_records(path):
                 question = _question(record)
                 if question.id in seen:
@@ -85,13 +93,12 @@ class MtBench(Dataset):
                 seen.add(question.id)
                 yield from self._session(question, references)
 
-    def _references(self, questions: Path) -> dict[int, list[str]] | None:
-        """The reference replies by question; None where there is no file of them."""
+    def _references_of(self, questions: Path) -> Path | None:
+        """The file of reference replies to a file of questions; None where there is none."""
         if self.reference_path is not None:
-            return _read_references(self.reference_path.expanduser())
+            return self.reference_path.expanduser()
         beside = (questions.parent / name for name in _BESIDE)
-        path = next((path for path in beside if path.is_file()), None)
-        return _read_references(path) if path else None
+        return next((path for path in beside if path.is_file()), None)
 
     def _session(
         self, question: _Question, references: dict[int, list[str]] | None

@@ -56,8 +56,7 @@ def fetch_dataset(name: str, *, as_json: bool) -> str:
     cls = task_class(name)
     if not issubclass(cls, Dataset):
         raise UserError(name, "has nothing to fetch: its sessions come with it or from your file")
-    folder = cls.__module__.rpartition(".")[2]
-    files = fetch(folder, cls.remote, progress=sys.stderr.isatty())
+    files = fetch(cls.cache_name(), cls.remote, progress=sys.stderr.isatty())
     if as_json:
         rows = [{"path": str(f.path), "sha256": f.sha256, "pinned": f.pinned} for f in files]
         return json.dumps({"files": rows}, ensure_ascii=False)

@@ -22,7 +22,7 @@ GREETING = (
 )
 """What stands before a turn where its history is left away."""
 
-GENERATED_TOKENS = 48
+GENERATED_TOKENS = 32
 """Longest reply that the model writes itself, where the data have none."""
 
 

@@ -62,6 +62,17 @@ def read_values(path: Path) -> Iterator[Located]:
         yield from read_json_lines(path)
 
 
+def read_members(path: Path) -> Iterator[Located]:
+    """The members of the one object that a file is, with their keys.
+
+    Raises UserError naming the line of what is not JSON, and of a key that is given again.
+    """
+    window = _Window(path)
+    if window.peek() != "{":
+        raise UserError(f"{path}:1", "must be one JSON object, {...}")
+    yield from window.members()
+
+
 def read_json_lines(path: Path) -> Iterator[Located]:
     """One JSON value per line; blank lines are skipped."""
     seen = False
@@ -143,7 +154,7 @@ class _Window:
     def members(self) -> Iterator[Located]:
         """The members of the object that begins here. Raises UserError for a key given twice."""
         self._at += 1
-        seen: set[str] = set()
+        seen: dict[str, int] = {}
         if self.peek() == "}":
             self._at += 1
             return self._nothing_after()
@@ -152,8 +163,8 @@ class _Window:
             if not isinstance(key, str):
                 self._fail(f"{self._shown()} where a key in double quotes was expected")
             if key in seen:
-                self._fail(f"key {key[:60]!r} is given twice; keep one")
-            seen.add(key)
+                self._fail(f"key {key[:60]!r} is already on line {seen[key]}; keep one")
+            seen[key] = self._line_of(self._at)
             if self.peek() != ":":
                 self._fail(f"{self._shown()} where ':' was expected")
             self._at += 1

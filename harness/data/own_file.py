@@ -10,7 +10,7 @@ from typing import IO, Any, Final
 from harness.data.faults import DoubledId, Fault, shown
 from harness.data.files import open_bytes
 from harness.data.forms import CONVERTERS, Form
-from harness.data.json_values import Located, _Window, parse
+from harness.data.json_values import Located, parse, read_members
 from harness.data.layout import EMPTY, SPACE, WIDE, Layout, Shape, shape_of
 from harness.data.records import read_records
 from harness.data.text import read_chunks, read_lines
@@ -98,9 +98,7 @@ def _records(path: Path, shape: Shape) -> Iterator[Located | Fault]:
     if shape.layout is Layout.LINES:
         yield from _json_lines(path, skip_blank=shape.form is not Form.SESSIONS)
     elif shape.layout is Layout.MEMBERS:
-        window = _Window(path)
-        window.peek()
-        yield from window.members()
+        yield from read_members(path)
     elif shape.layout is Layout.WHOLE:
         text = "".join(read_chunks(path))
         line = 1 + text[: len(text) - len(text.lstrip(SPACE))].count("\n")

@@ -84,7 +84,7 @@ def test_scores_are_taken_from_the_cache(cache: Path, judge: ContextFilter) -> N
 
 def test_a_run_keeps_what_depends_and_lists_what_went(bench: Callable[..., Result]) -> None:
     sessions = [session("bakery", DEPENDENT), session("quiz", INDEPENDENT)]
-    lines = [_line(s) for s in sessions]
+    lines = [line_of(s) for s in sessions]
     Path("own.jsonl").write_text("".join(lines), "utf-8")
     Path("own.toml").write_text(
         'pair = "embedded"\nwarmup = false\n[generation]\nmax_new_tokens = 2\n'
@@ -122,7 +122,7 @@ def test_a_wrong_setting_is_one_line(
     assert not Path("run").exists()
 
 
-def _line(session: Session) -> str:
+def line_of(session: Session) -> str:
     data: dict[str, Any] = {"id": session.id, "turns": session.turns}
     data |= {"references": session.references, "reference_kind": session.reference_kind}
     return json.dumps(data) + "\n"

@@ -136,7 +136,7 @@ def test_lines_are_told_from_one_object(tmp_path: Path) -> None:
         ("[1,\n-1e999]", 2, "-1e999 is too large"),
         ("[1,\n" + "9" * 5000 + "]", 2, "more than 4,000 digits"),
         ('[1,\n{"a": 1, "b": {"c": 1, "c": 2}}]', 2, "'c' is given twice"),
-        ('{"a": 1,\n"b": 2,\n"a": 3}', 3, "'a' is given twice"),
+        ('{"a": 1,\n"b": 2,\n"a": 3}', 3, "'a' is already on line 1"),
         ('[1,\n{"a": ' + "[" * 200_000, 2, "nested too deeply"),
         ("[1,\n2,\n]", 3, "a comma before the closing bracket"),
         ('{"a": 1,\n}', 2, "a comma before the closing bracket"),

@@ -215,7 +215,7 @@ def test_an_id_that_comes_twice(tmp_path: Path, form: str) -> None:
     path = write(tmp_path, text_of(form, [*GOOD, ("a", ["x"])]))
     line = first_line(form)
     if form == "turns_by_id":
-        refused(path, "'a' is given twice", line + 2)
+        refused(path, f"'a' is already on line {line}; keep one", line + 2)
     else:
         refused(path, f"id 'a' is already on line {line}; give every", line + 2)
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from harness.catalog import summaries
-from harness.profile import Overrides, load_spec, parse_method, split_methods
+from harness.errors import UserError
+from harness.profile import Overrides, load_spec, parse_named, split_named
 from harness.spec import MethodSpec, RunSpec, differences, spec_hash
 
 
@@ -78,9 +79,21 @@ def test_method_ids_sort_their_arguments() -> None:
 
 
 def test_command_line_methods() -> None:
-    assert parse_method("m") == {"name": "m", "args": {}}
-    assert parse_method("m:a=1,b=x,c=true") == {"name": "m", "args": {"a": 1, "b": "x", "c": True}}
-    assert parse_method("d/f.py:Name:a=1") == {"name": "d/f.py:Name", "args": {"a": 1}}
+    assert parse_named("m", "--tasks") == {"name": "m", "args": {}}
+    found = parse_named("m:a=1,b=x,c=true", "--tasks")
+    assert found == {"name": "m", "args": {"a": 1, "b": "x", "c": True}}
+    assert parse_named("d/f.py:Name:a=1", "--tasks") == {"name": "d/f.py:Name", "args": {"a": 1}}
+    with pytest.raises(UserError, match=r"--tasks: 'm:a': 'a' is not arg=value"):
+        parse_named("m:a", "--tasks")
+
+
+def test_a_task_of_the_command_line_keeps_what_the_profile_says_of_it() -> None:
+    spec, _ = load_spec("smoke", Overrides(tasks=("planning", "drift:seed=3,controls=false")))
+    planning, drift = spec.tasks
+    assert (planning.limit, planning.max_turns) == (1, 3)
+    assert drift.args == {"seed": 3, "controls": False}
+    spec, _ = load_spec("drift", Overrides(tasks=("drift:seed=9",)))
+    assert (spec.tasks[0].args, spec.tasks[0].limit) == ({"seed": 9}, 4)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +108,7 @@ def test_command_line_methods() -> None:
     ],
 )
 def test_a_comma_parts_methods_and_their_arguments(text: str, parts: list[str]) -> None:
-    assert split_methods(text) == parts
+    assert split_named(text) == parts
 
 
 def test_differences_name_the_dotted_path() -> None:

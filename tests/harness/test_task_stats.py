@@ -220,4 +220,4 @@ def test_the_figure_cuts_a_tail_that_few_sessions_reach() -> None:
     with styled():
         figure = draw_turn_lengths(stats, "Title")
     setting = figure.legends[0].get_title().get_text()
-    assert setting == "150 sessions, 647 user turns; 197 later turns, up to 200, are not shown"
+    assert setting == "150 sessions, 647 user turns; turn indices above 3, up to 200, are not shown"

@@ -92,10 +92,10 @@ def _legend(figure: Figure, stats: TaskStats, shown: tuple[TurnStats, ...]) -> N
     for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
-    rest = len(stats.by_turn) - len(shown)
+    last = stats.by_turn[-1].index if stats.by_turn else 0
     setting = f"{stats.sessions:,} sessions, {stats.user_turns:,} user turns"
-    if rest:
-        setting += f"; {rest} later turns, up to {stats.by_turn[-1].index}, are not shown"
+    if len(shown) < len(stats.by_turn):
+        setting += f"; turn indices above {len(shown)}, up to {last}, are not shown"
     figure.legend(
         list(entries.values()),
         list(entries),

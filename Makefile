@@ -3,6 +3,7 @@
 #   make setup PYTHON=python3.12            another interpreter (3.11 or later)
 #   make bench ARGS="--limit 1"             more arguments for the run
 #   make test ARGS="tests/harness -x"       a part of the tests
+#   make test WORKERS=0                     in one process; each of the default 2 takes up to 6 GB
 #
 # torch: on Linux the package index serves a CUDA build of several GB. On a machine without a GPU,
 # name an index that has CPU builds, and pip takes the small one:
@@ -10,6 +11,7 @@
 
 PYTHON ?= python3
 ARGS ?=
+WORKERS ?= 2
 VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
@@ -55,7 +57,7 @@ bench: setup
 	$(PY) run_bench.py run demo $(ARGS)
 
 test: setup
-	$(PY) -m pytest $(ARGS)
+	$(PY) -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 lint: setup
 	$(PY) -m ruff check .

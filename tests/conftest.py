@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Two processes of two OpenMP threads each wait for each other most of the time on two cores.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 NO_NETWORK = """
 import socket

@@ -6,10 +6,13 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from harness.context.settings import ContextSettings
 
 ROOT = Path(__file__).parents[1]
 GIB = 2**30
@@ -89,3 +92,29 @@ def test_every_command_of_the_page_names_a_benchmark_here() -> None:
     named = set(re.findall(r"^python benchmarks/(\w+\.py)$", page, flags=re.M))
     programs = {p.name for p in (ROOT / "benchmarks").glob("*.py")}
     assert named == programs - {"straightforward.py"}
+
+
+@pytest.mark.slow
+def test_the_context_filter_tells_own_histories_from_others(
+    real_sample: Callable[[str], Path],
+) -> None:
+    """Two dialogues of each type, to be quick; the next test holds the full run to the bar."""
+    sample = real_sample("extra_mtbench101/mtbench101.head.jsonl")
+    result = run("context.py", f"--path={sample}", "--per-type=2")
+    assert result["dialogues"] == 26
+    assert result["auc"]["share"]["auc"] >= 0.92
+
+
+def test_the_page_tells_what_the_context_filter_came_to() -> None:
+    """In the committed run the AUC reaches 0.92 beyond chance, and the page has its figures."""
+    path = ROOT / "results" / "cpu-2core" / "benchmarks" / "context.json"
+    result = json.loads(path.read_text("utf-8"))
+    assert result["dialogues"] == 234
+    assert result["auc"]["share"]["low"] >= 0.92
+    defaults = ContextSettings().model_dump(mode="json", exclude={"panel"})
+    assert result["limits"] == defaults
+    page = (ROOT / "docs" / "context-filter.md").read_text("utf-8")
+    for found in result["auc"].values():
+        assert rf"{found['auc']:.3f} \[{found['low']:.3f}, {found['high']:.3f}\]" in page
+    for share in result["reach_threshold"].values():
+        assert f"{100 * share:.0f} %" in page

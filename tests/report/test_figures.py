@@ -11,9 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from harness.record import SessionRecord
-from harness.report.figures.style import finish, new_figure, styled
+from harness.report.figures.memory import draw_memory
+from harness.report.figures.style import finish, in_lines, new_figure, styled
 from harness.report.figures.timeline import draw_timeline
 from harness.report.read import RunData
+from harness.report.summary import build_summary
 from harness.store import read_manifest
 from tests.report.synthetic import SHIFT, build_run, read_records
 
@@ -111,3 +113,23 @@ def test_without_a_switch_the_timeline_says_so(tmp_path: Path) -> None:
     figure = draw_timeline(RunData(read_manifest(folder), records, (), {}), SUMMARY)
     (text,) = figure.axes[0].texts
     assert text.get_text() == "no method changed models"
+
+
+def test_a_method_with_many_arguments_leaves_room_for_the_panels(tmp_path: Path) -> None:
+    """Its id stands in several lines; in one it would push the bars off the page."""
+    long = "soma:" + ",".join(f"argument_{n}=False" for n in range(9))
+    folder = build_run(tmp_path / "run")
+    manifest = read_manifest(folder)
+    manifest["spec"]["methods"] = [{"id": name} for name in ("big", long, "brief")]
+    records = read_records(folder)
+    for record in records:
+        record["method"] = {"small": long}.get(record["method"], record["method"])
+    scorers: dict[str, tuple[str, ...]] = {"chat": (), "arith": ()}
+    data = RunData(manifest, tuple(cast(SessionRecord, r) for r in records), (), scorers)
+    with styled():
+        figure = draw_memory(data, build_summary(data))
+        figure.canvas.draw()
+    heights = [axes.get_window_extent().height / figure.dpi for axes in figure.axes]
+    assert min(heights) > 0.8
+    assert max(map(len, in_lines(long).split("\n"))) <= 28
+    assert in_lines(long).replace("\n", "") == long

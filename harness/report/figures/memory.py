@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from harness.report.figures.style import finish, looks, new_figure, nothing, pale
+from harness.report.figures.style import finish, in_lines, looks, new_figure, nothing, pale
 from harness.report.read import RunData
 from harness.report.tables_common import Result, overall_results
 
@@ -63,7 +63,7 @@ def _bars(
     )
     axes.set_xticks(
         range(len(shown)),
-        [result.data["method"] for result in shown],
+        [in_lines(result.data["method"]) for result in shown],
         rotation=30,
         ha="right",
         rotation_mode="anchor",

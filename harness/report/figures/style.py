@@ -19,6 +19,7 @@ _COLORS = ("#000000", "#E69F00", "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#5
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
 _LINES = ("-", "--", "-.", ":")
 _DPI = 200
+_LABEL_WIDTH = 28  # characters
 
 INTERVALS = "bars and bands: 95 % interval"
 
@@ -99,7 +100,7 @@ def finish(figure: Figure, title: str, summary: Mapping[str, Any], marks: str) -
     shown: dict[str, Any] = {}
     for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            shown.setdefault(label, handle)
+            shown.setdefault(in_lines(label), handle)
     setting = (
         f"pair {summary['pair']}, {summary['history']} history, concurrency "
         f"{summary['concurrency']}, {sum(summary['sessions_asked'].values())} sessions, "
@@ -116,9 +117,21 @@ def finish(figure: Figure, title: str, summary: Mapping[str, Any], marks: str) -
     return figure
 
 
+def in_lines(label: str) -> str:
+    """A label in lines of some length; a method's id with many arguments breaks at its commas."""
+    lines: list[str] = []
+    for part in label.replace(",", ",\0").split("\0"):
+        if lines and len(lines[-1]) + len(part) <= _LABEL_WIDTH:
+            lines[-1] += part
+        else:
+            lines.append(part)
+    return "\n".join(lines)
+
+
 def legend_columns(labels: list[str], width: float) -> int:
     """How many entries fit beside each other in a figure of `width` inches; at least one."""
-    entry = 0.65 + 0.08 * max((len(label) for label in labels), default=0)
+    lines = [line for label in labels for line in label.split("\n")]
+    entry = 0.65 + 0.08 * max(map(len, lines), default=0)
     return max(1, min(len(labels), int(width / entry)))
 
 

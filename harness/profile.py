@@ -148,10 +148,13 @@ def _named(text: str, listed: Any) -> dict[str, Any]:
 
 
 def _task(text: str, listed: list[dict[str, Any]]) -> dict[str, Any]:
-    """A task of the command line: the profile's own of that name, with other arguments if given."""
+    """A task of the command line: the profile's own of that name, with arguments added."""
     given = parse_named(text, "--tasks")
-    own = next((dict(t) for t in listed if t.get("name") == given["name"]), {})
-    return {**own, **given} if given["args"] or not own else own
+    own = next((t for t in listed if t.get("name") == given["name"]), {})
+    args = own.get("args", {})
+    if not isinstance(args, dict):
+        return dict(own)  # refused where the whole profile is checked
+    return {**own, "name": given["name"], "args": {**args, **given["args"]}}
 
 
 def _method_id(table: dict[str, Any], place: str) -> str:

@@ -48,7 +48,7 @@ class Math(Dataset):
     `level`.
     """
 
-    problems: int = Field(default=5, ge=1)
+    problems: int = Field(default=12, ge=1)
     seed: int = 0
 
     card: ClassVar[TaskCard] = TaskCard(
@@ -60,7 +60,7 @@ class Math(Dataset):
         "arXiv 2103.03874; MATH-500: Lightman et al., Let's Verify Step by Step, arXiv 2305.20050",
         sessions=None,
         user_turns=None,
-        default_warm_turns=3,
+        default_warm_turns=8,
         reference_kind="human",
     )
     scorers: ClassVar[tuple[str, ...]] = ("exact_match", "similarity", "rouge_l", "repetition")

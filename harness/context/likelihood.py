@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.context.settings import ContextSettings
+from harness.errors import UserError
 from harness.method import Message, assistant, user
 
 GREETING = (
@@ -57,7 +58,11 @@ class LikelihoodModel:
         spec = ModelSpec(id=settings.model, revision=settings.revision, dtype="float32")
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         source = resolve_model(spec.id, offline=False, revision=spec.revision)
-        self._model, self._tokenizer = load_model(source, spec, device, offline=False)
+        try:
+            self._model, self._tokenizer = load_model(source, spec, device, offline=False)
+        except (OSError, ValueError) as error:
+            reason = (str(error).splitlines() or ["unknown reason"])[0]
+            raise UserError(spec.id, f"cannot be loaded: {reason}") from error
         self._limits = settings
 
     def gain(self, history: Sequence[Message], turn: str, reply: str) -> Gain:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 
 class _Strict(BaseModel):
@@ -21,6 +23,14 @@ class PanelSettings(_Strict):
     models: tuple[str, ...] = Field(min_length=1)
     key_env: str | None = None
     timeout_s: float = Field(default=60.0, gt=0)
+
+    @field_validator("url")
+    @classmethod
+    def _no_secret(cls, url: str) -> str:
+        """A run's manifest has the address."""
+        if "@" in urlsplit(url).netloc:
+            raise ValueError("the address holds a password; name the key's variable in key_env")
+        return url
 
 
 class ContextSettings(_Strict):

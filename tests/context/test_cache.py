@@ -30,3 +30,14 @@ def test_a_file_that_holds_something_else_is_one_error(cache: Path) -> None:
     cache.write_bytes(b"not a database, but long enough to be taken for one" * 40)
     with pytest.raises(UserError, match=r"scores\.sqlite: cannot hold scores"):
         ScoreCache(cache)
+
+
+def test_a_file_that_breaks_later_is_one_error_too(cache: Path) -> None:
+    opened = ScoreCache(cache)
+    opened.put("a", (1.0,))
+    opened._db.execute("UPDATE scores SET value = 'torn'")
+    with pytest.raises(UserError, match="cannot hold scores"):
+        opened.get("a")
+    opened._db.execute("DROP TABLE scores")
+    with pytest.raises(UserError, match="cannot hold scores"):
+        opened.put("a", (2.0,))

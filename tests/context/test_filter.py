@@ -13,6 +13,7 @@ from click.testing import Result
 from harness.context.filter import ContextFilter
 from harness.context.likelihood import LikelihoodModel
 from harness.context.settings import ContextSettings
+from harness.errors import UserError
 from harness.session import Session
 from harness.task import Drop
 
@@ -73,7 +74,7 @@ def test_one_turn_depends_on_nothing(judge: ContextFilter) -> None:
 def test_scores_are_taken_from_the_cache(cache: Path, judge: ContextFilter) -> None:
     expected = judge.judge(session("bakery", DEPENDENT))
     again = ContextFilter(ContextSettings(model="no/such-model"), cache)
-    with pytest.raises(Exception, match="no/such-model"):
+    with pytest.raises(UserError, match="no/such-model"):
         again.judge(session("bakery", DEPENDENT))
     again = ContextFilter(ContextSettings(threshold=0.2), cache)
     assert [t.score for t in again.judge(session("x", DEPENDENT)).turns] == [
@@ -107,6 +108,7 @@ def test_a_run_keeps_what_depends_and_lists_what_went(bench: Callable[..., Resul
         ("treshold = 1", "did you mean 'threshold'"),
         ("min_share = 2.0", "tasks[0].context.min_share = 2.0"),
         ('panel = { url = "ftp://x", models = ["a"] }', "panel.url"),
+        ('panel = { url = "http://me:pass@x", models = ["a"] }', "holds a password"),
     ],
 )
 def test_a_wrong_setting_is_one_line(

@@ -94,6 +94,16 @@ def test_a_task_of_the_command_line_keeps_what_the_profile_says_of_it() -> None:
     assert drift.args == {"seed": 3, "controls": False}
     spec, _ = load_spec("drift", Overrides(tasks=("drift:seed=9",)))
     assert (spec.tasks[0].args, spec.tasks[0].limit) == ({"seed": 9}, 4)
+    spec, _ = load_spec("paper-qwen", Overrides(tasks=("sharegpt:path=mine.json",)))
+    assert spec.tasks[0].args == {"language": "en", "min_turns": 6, "path": "mine.json"}
+
+
+@pytest.mark.parametrize("name", ["paper-qwen", "paper-llama"])
+def test_the_paper_profiles_have_its_six_datasets(name: str) -> None:
+    spec, _ = load_spec(name, Overrides())
+    paper = {"sharegpt", "remedi", "craigslist", "multi_char", "math", "mt_bench"}
+    assert {task.name for task in spec.tasks} == paper
+    assert [task.name for task in spec.tasks if task.context is None] == ["math"]
 
 
 @pytest.mark.parametrize(

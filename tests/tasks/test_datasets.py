@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from click.testing import Result
 
 from harness import registry
 from harness.dataset import Dataset
@@ -102,3 +109,62 @@ def test_no_published_data_are_in_the_repository() -> None:
     published = {file.name for cls in datasets().values() for file in cls.remote if file.sha256}
     named = {p for p in (ROOT / "tasks").rglob("*") if p.name in published}
     assert named == set()
+
+
+# Counted by hand in each dataset's own tests, which say how.
+SAMPLES = {
+    "sharegpt": ("sharegpt/dialogstudio_original_example.json", 4, 14, {}),
+    "sharegpt, own numbers": ("sharegpt/fastchat_dummy_conversation.json", 500, 1000, {}),
+    "remedi": ("remedi/dev_human_annotation.head.txt", 39, 334, {}),
+    "remedi, crawl": ("remedi/000001.session.json", 1, 18, {}),
+    "mts_dialog": ("extra_mts_dialog/MTS-Dialog-ValidationSet.csv", 100, 392, {}),
+    "craigslist": ("craigslist/dialograph_test.head.json", 108, 411, {}),
+    "craigslist, original": ("craigslist/dialogstudio_original_examples.json", 5, 19, {}),
+    "casino": ("extra_casino/casino_valid.json", 30, 206, {}),
+    "light": ("multi_char", 3, 9, {}),
+    "crd3": ("multi_char/crd3_C1E001_2_0.head.json", 14, 162, {}),
+    "gsm8k_socratic": ("math/gsm8k_test_socratic.head.jsonl", 200, 697, {}),
+    "mathchat": ("math/mathchat_follow_up.head.jsonl", 126, 378, {}),
+    "mt_bench": ("mt_bench", 80, 160, {"wrong_reference": 2}),
+    "mt_bench_101": ("extra_mtbench101/mtbench101.head.jsonl", 234, 700, {}),
+    "jsonl": ("extra_soma_demo/demo_dialogues.json", 4, 20, {}),
+}
+
+
+@pytest.mark.parametrize("case", SAMPLES)
+def test_stats_of_every_real_sample(
+    case: str, bench: Callable[..., Result], real_sample: Callable[[str], Path]
+) -> None:
+    name = case.split(",")[0]
+    file, sessions, user_turns, dropped = SAMPLES[case]
+    result = bench("tasks", "stats", name, "--path", real_sample(file), "--json")
+    assert result.exit_code == 0, result.output
+    stats = json.loads(result.stdout)
+    assert (stats["sessions"], stats["user_turns"]) == (sessions, user_turns)
+    assert stats["dropped"] == dropped
+    assert re.fullmatch(r"[0-9a-f]{64}", stats["sha256"])
+    assert stats["files"]
+
+
+@pytest.mark.parametrize("name", ["math", "sharegpt", "light", "casino"])
+def test_two_machines_read_the_same(name: str, tmp_path: Path) -> None:
+    """Another place, another hash seed, another zone and locale: the same sessions in order."""
+    hashes = set()
+    for number, zone in enumerate(("UTC", "Asia/Tokyo")):
+        place = tmp_path / f"machine-{number}" / "data"
+        shutil.copytree(ROOT / "tests" / "fixtures" / name, place)
+        path = max((p for p in place.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+        words = ["tasks", "stats", name, "--path", str(path.relative_to(place)), "--json"]
+        words += ["--arg", "problems=2"] if name == "math" else []
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "run_bench.py"), *words],
+            cwd=place,
+            env={**os.environ, "PYTHONHASHSEED": str(number), "TZ": zone, "LC_ALL": "C"},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        stats = json.loads(done.stdout)
+        assert stats["sessions"] >= 1
+        hashes.add(stats["sha256"])
+    assert len(hashes) == 1

@@ -45,8 +45,13 @@ def records_of(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
+def test_by_default_a_session_leaves_room_for_a_switch() -> None:
+    """The paper finds that MATH wants 8 warm turns or more; a switch shows with two more."""
+    assert Math().problems >= Math.card.default_warm_turns + 2 == 10
+
+
 def test_a_session_is_five_problems_of_one_subject_and_level() -> None:
-    sessions, drops = split(Math(path=FIVE_HUNDRED).items())
+    sessions, drops = split(Math(path=FIVE_HUNDRED, problems=5).items())
     assert [s.id for s in sessions] == [
         "math-algebra-2-0001",
         "math-counting_and_probability-4-0001",
@@ -77,15 +82,15 @@ def test_a_session_is_five_problems_of_one_subject_and_level() -> None:
 
 
 def test_all_forms_give_the_same_sessions(tmp_path: Path) -> None:
-    expected = content(split(Math(path=FIVE_HUNDRED).items())[0])
-    assert content(split(Math(path=FOLDERS).items())[0]) == expected
+    expected = content(split(Math(path=FIVE_HUNDRED, problems=5).items())[0])
+    assert content(split(Math(path=FOLDERS, problems=5).items())[0]) == expected
 
     (tmp_path / "MATH").mkdir()
     shutil.copytree(FOLDERS, tmp_path / "MATH" / "test")
-    assert content(split(Math(path=tmp_path / "MATH").items())[0]) == expected
+    assert content(split(Math(path=tmp_path / "MATH", problems=5).items())[0]) == expected
 
     rows = write_parquet(tmp_path / "500.parquet", records_of(FIVE_HUNDRED))
-    assert content(split(Math(path=rows).items())[0]) == expected
+    assert content(split(Math(path=rows, problems=5).items())[0]) == expected
 
     for subject in ("algebra", "counting_and_probability"):
         files = sorted((FOLDERS / subject).glob("*.json"))
@@ -94,21 +99,21 @@ def test_all_forms_give_the_same_sessions(tmp_path: Path) -> None:
             tmp_path / "hub" / subject / "test-00000-of-00001.parquet",
             [json.loads(file.read_text("utf-8")) for file in files],
         )
-    assert content(split(Math(path=tmp_path / "hub").items())[0]) == expected
+    assert content(split(Math(path=tmp_path / "hub", problems=5).items())[0]) == expected
 
 
 def test_the_order_of_files_and_lines_changes_nothing(tmp_path: Path) -> None:
     lines = FIVE_HUNDRED.read_text("utf-8").splitlines(keepends=True)
     (tmp_path / "a.jsonl").write_text("".join(lines[:3:-1]), "utf-8")
     (tmp_path / "b.jsonl").write_text("".join(lines[3::-1]), "utf-8")
-    ours, dropped = split(Math(path=FIVE_HUNDRED).items())
-    theirs, dropped_there = split(Math(path=tmp_path).items())
+    ours, dropped = split(Math(path=FIVE_HUNDRED, problems=5).items())
+    theirs, dropped_there = split(Math(path=tmp_path, problems=5).items())
     assert content(theirs) == content(ours)
     assert [d.detail for d in dropped_there] == [d.detail for d in dropped]
 
 
 def test_the_seed_draws_the_order_and_problems_sets_the_length() -> None:
-    tasks = [Math(path=FIVE_HUNDRED, seed=seed) for seed in range(4)]
+    tasks = [Math(path=FIVE_HUNDRED, problems=5, seed=seed) for seed in range(4)]
     assert len({tuple(s.turns for s in task.sessions()) for task in tasks}) == 4
     assert list(tasks[1].sessions()) == list(tasks[1].sessions())
     sessions, drops = split(Math(path=FIVE_HUNDRED, problems=2).items())

@@ -23,7 +23,6 @@ import click
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-SAMPLE = ROOT.parent / "shared/data/real_samples/extra_mtbench101/mtbench101.head.jsonl"
 DRAWS = 2000
 PARTS = ("share", "turn", "reply")
 
@@ -42,15 +41,25 @@ class Pair:
 
 
 @click.command()
-@click.option("--path", type=click.Path(path_type=Path), default=SAMPLE, show_default=True)
+@click.option(
+    "--path",
+    type=click.Path(path_type=Path),
+    help="The dataset's file.  [default: what `run_bench.py fetch mt_bench_101` brought]",
+)
 @click.option("--per-type", default=1000, show_default=True, help="Dialogues of each type.")
 @click.option("--seed", default=0, show_default=True)
-def main(path: Path, per_type: int, seed: int) -> None:
+def main(path: Path | None, per_type: int, seed: int) -> None:
     """Measure the AUC of the context filter's score on MT-Bench-101."""
-    pairs = measure(path, per_type, seed)
+    from harness.errors import UserError
+
+    task = _task(path)
+    try:
+        pairs = measure(task, per_type, seed)
+    except UserError as error:
+        raise click.ClickException(str(error)) from None
     threshold = _settings().threshold
     result: dict[str, Any] = {
-        "settings": {"file": path.name, "per_type": per_type, "seed": seed},
+        "settings": {"file": task.files()[0].name, "per_type": per_type, "seed": seed},
         "limits": _settings().model_dump(mode="json", exclude={"panel"}),
         "dialogues": len(pairs),
         "auc": {part: auc_with_interval(pairs, part, seed) for part in PARTS},
@@ -69,7 +78,7 @@ def main(path: Path, per_type: int, seed: int) -> None:
     print(json.dumps(result))
 
 
-def measure(path: Path, per_type: int, seed: int) -> list[Pair]:
+def measure(task: Any, per_type: int, seed: int) -> list[Pair]:
     """Every dialogue's pair of scores."""
     from tqdm import tqdm
 
@@ -78,7 +87,7 @@ def measure(path: Path, per_type: int, seed: int) -> list[Pair]:
     model = LikelihoodModel(_settings())
     jobs = [
         (name, session, other)
-        for name, group in _by_type(path, per_type).items()
+        for name, group in _by_type(task, per_type).items()
         for session, other in _ring(group, random.Random(f"{seed}/{name}"))
     ]
     return [
@@ -112,13 +121,17 @@ def _settings() -> Any:
     return ContextSettings()
 
 
-def _by_type(path: Path, per_type: int) -> dict[str, list[Any]]:
-    """Dialogues of two turns or more, by task type."""
+def _task(path: Path | None) -> Any:
     from harness import registry
 
-    task: Any = registry.tasks().load("mt_bench_101", "the benchmark")
+    cls: Any = registry.tasks().load("mt_bench_101", "the benchmark")
+    return cls(path=path)
+
+
+def _by_type(task: Any, per_type: int) -> dict[str, list[Any]]:
+    """Dialogues of two turns or more, by task type."""
     groups: dict[str, list[Any]] = defaultdict(list)
-    for session in task(path=path).sessions():
+    for session in task.sessions():
         if len(session.turns) > 1:
             groups[session.metadata["type"]].append(session)
     return {name: group[:per_type] for name, group in groups.items()}

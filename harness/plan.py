@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 import harness
 from harness import registry
 from harness.config_errors import describe
-from harness.data.files import sha256_of
+from harness.data.files import hashes_of
 from harness.loading import Loaded, load_sessions
 from harness.measure.machine import code_version, hardware, packages
 from harness.method import Method
@@ -142,7 +142,7 @@ def make_plan(spec: RunSpec, place: str, judging: Callable[[str], None] | None =
             registry.scorers().check(scorer, f"{place}: task {task.name}: scorers")
     tasks = {t.name: build_task(t, place) for t in spec.tasks}
     loaded = {t.name: _load(tasks[t.name], t, place, judging) for t in spec.tasks}
-    data = {name: files for name, task in tasks.items() if (files := _data_of(task))}
+    data = {name: found for name, task in tasks.items() if (found := hashes_of(task.files()))}
     warm_turns = {name: task.card.default_warm_turns for name, task in tasks.items()}
     return Plan(spec, methods, loaded, data, warm_turns)
 
@@ -162,10 +162,6 @@ def _load(task: Task, spec: TaskSpec, place: str, judging: Callable[[str], None]
         return load_sessions(task, spec, place, keep)
     finally:
         judge.close()
-
-
-def _data_of(task: Task) -> dict[str, str]:
-    return {path.name: sha256_of(path) for path in task.files()}
 
 
 def build_method(spec: MethodSpec, place: str) -> Method:

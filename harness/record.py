@@ -185,7 +185,8 @@ class DataFacts(TypedDict, total=False):
     """What a manifest tells of its data; older manifests lack it.
 
     `task_hashes`: of each task's sessions. `dropped`: counts by reason what each task left out,
-    which `dropped.jsonl` lists. `data`: SHA-256 by name of the files that a task read.
+    which `dropped.jsonl` lists. `data`: SHA-256 by path, below their common
+    folder, of the files that a task read.
     """
 
     task_hashes: dict[str, str]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,7 @@ def show_context(
     settings = ContextSettings().model_copy(
         update={key: value for key, value in given.items() if value is not None}
     )
-    sessions = _chosen(list(open_task(name, path, args).sessions()), session, limit)
+    sessions = _chosen(open_task(name, path, args).sessions(), session, limit)
     console = Console(stderr=True)
     judge = ContextFilter(settings)
     try:
@@ -71,14 +71,15 @@ def show_context(
         Console().print(to_console(table))
 
 
-def _chosen(sessions: list[Session], name: str | None, limit: int | None) -> list[Session]:
+def _chosen(sessions: Iterator[Session], name: str | None, limit: int | None) -> list[Session]:
     if name is None:
         return list(islice(sessions, limit))
-    found = [s for s in sessions if s.id == name]
-    if not found:
-        known = nearest(name, [s.id for s in sessions])
-        raise UserError("--session", f"there is no session {name!r}; {known}")
-    return found
+    ids = []
+    for session in sessions:
+        if session.id == name:
+            return [session]
+        ids.append(session.id)
+    raise UserError("--session", f"there is no session {name!r}; {nearest(name, ids)}")
 
 
 def _sessions(verdicts: Sequence[tuple[Session, Verdict]], settings: ContextSettings) -> Table:

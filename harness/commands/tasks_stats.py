@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from harness.commands.tasks_open import open_task
-from harness.data.files import sha256_of
+from harness.data.files import hashes_of
 from harness.engines.pairs import load_pair
 from harness.engines.token_counter import load_counter
 from harness.errors import UserError
@@ -176,7 +176,7 @@ def _as_json(stats: TaskStats, task: Task, counter: Counter) -> dict[str, Any]:
         "expected": {"sessions": task.card.sessions, "user_turns": task.card.user_turns},
         "dropped": stats.dropped,
         "sha256": stats.sha256,
-        "files": {file.name: sha256_of(file) for file in task.files()},
+        "files": hashes_of(task.files()),
         "turns_per_session": {
             "mean": stats.user_turns / stats.sessions if stats.sessions else None,
             "min": min(lengths, default=None),

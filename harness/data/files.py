@@ -10,6 +10,7 @@ import errno
 import gzip
 import hashlib
 import lzma
+import os
 import struct
 import zipfile
 import zlib
@@ -113,6 +114,18 @@ def sha256_of(path: Path) -> str:
     except OSError as error:
         raise UserError(path, f"cannot be read: {error.strerror or error}") from None
     return digest.hexdigest()
+
+
+def hashes_of(paths: Sequence[Path]) -> dict[str, str]:
+    """SHA-256 of each file by its path below the folder that all of them lie in.
+
+    Two files of one name in two folders stay two, and nothing tells where that folder is.
+    """
+    if not paths:
+        return {}
+    absolute = [path.absolute() for path in paths]
+    top = os.path.commonpath([path.parent for path in absolute])
+    return {path.relative_to(top).as_posix(): sha256_of(path) for path in absolute}
 
 
 def find_files(path: Path, patterns: Sequence[str]) -> list[Path]:

@@ -10,7 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from harness.data.files import find_files, first_bytes, is_parquet, open_bytes, sha256_of
+from harness.data.files import (
+    find_files,
+    first_bytes,
+    hashes_of,
+    is_parquet,
+    open_bytes,
+    sha256_of,
+)
 from harness.errors import UserError
 
 TEXT = b"one line\nand another\n"
@@ -40,6 +47,7 @@ METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.
 @pytest.mark.parametrize(
     "data",
     [TEXT, gzip.compress(TEXT), *(zipped(("x", TEXT), method=method) for method in METHODS)],
+    ids=["plain", "gzip", "stored", "deflated", "bzip2", "lzma"],
 )
 @pytest.mark.parametrize("name", ["f", "f.gz", "f.zip", "f.json"])
 def test_the_first_bytes_say_what_a_file_is(tmp_path: Path, data: bytes, name: str) -> None:
@@ -116,3 +124,14 @@ def test_files_of_a_folder(tmp_path: Path) -> None:
         find_files(tmp_path, ("*.csv", "*.tsv"))
     with pytest.raises(UserError, match="no such file or folder"):
         find_files(tmp_path / "none", ("*.json",))
+
+
+def test_two_files_of_one_name_have_two_hashes(tmp_path: Path) -> None:
+    """As in the published folders of one file per problem."""
+    paths = [tmp_path / "a" / "1.json", tmp_path / "b" / "1.json"]
+    for path in paths:
+        path.parent.mkdir()
+        path.write_text(path.parent.name)
+    assert hashes_of(paths) == {f"{p.parent.name}/1.json": sha256_of(p) for p in paths}
+    assert hashes_of(paths[:1]) == {"1.json": sha256_of(paths[0])}
+    assert hashes_of([]) == {}

@@ -97,15 +97,21 @@ def stacked(heights: Sequence[float], *, width: float) -> tuple[Figure, list[Axe
 def finish(figure: Figure, title: str, summary: Mapping[str, Any], marks: str) -> Figure:
     """Title on top; under the panels the setting and one legend. `marks` explains bars or bands."""
     figure.suptitle(title, fontsize=11, fontweight="bold")
-    shown: dict[str, Any] = {}
-    for axes in figure.axes:
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            shown.setdefault(in_lines(label), handle)
     setting = (
         f"pair {summary['pair']}, {summary['history']} history, concurrency "
         f"{summary['concurrency']}, {sum(summary['sessions_asked'].values())} sessions, "
         f"machine {summary['machine'] or 'unknown'}; {marks}"
     )
+    legend_below(figure, setting)
+    return figure
+
+
+def legend_below(figure: Figure, setting: str) -> None:
+    """One legend of all panels under them, headed by the setting."""
+    shown: dict[str, Any] = {}
+    for axes in figure.axes:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            shown.setdefault(in_lines(label), handle)
     figure.legend(
         list(shown.values()),
         list(shown),
@@ -114,7 +120,6 @@ def finish(figure: Figure, title: str, summary: Mapping[str, Any], marks: str) -
         title=setting,
         title_fontsize=6.5,
     )
-    return figure
 
 
 def in_lines(label: str) -> str:

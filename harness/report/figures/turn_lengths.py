@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from textwrap import fill
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from harness.report.figures.style import legend_columns, nothing, stacked
+from harness.report.figures.style import legend_below, nothing, stacked
 from harness.task_stats import SWITCH_ROOM, TaskStats, TurnStats
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def draw_turn_lengths(stats: TaskStats, title: str) -> Figure:
         for axes in panels:
             nothing(axes, "no sessions")
     figure.suptitle(fill(title, _TITLE_WIDTH), fontsize=11, fontweight="bold")
-    _legend(figure, stats, shown)
+    legend_below(figure, _setting(stats, shown))
     return figure
 
 
@@ -87,20 +87,9 @@ def _ticks(axes: Axes, last: int) -> None:
     axes.grid(visible=False, axis="x")
 
 
-def _legend(figure: Figure, stats: TaskStats, shown: tuple[TurnStats, ...]) -> None:
-    entries: dict[str, Any] = {}
-    for axes in figure.axes:
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            entries.setdefault(label, handle)
+def _setting(stats: TaskStats, shown: tuple[TurnStats, ...]) -> str:
     last = stats.by_turn[-1].index if stats.by_turn else 0
     setting = f"{stats.sessions:,} sessions, {stats.user_turns:,} user turns"
     if len(shown) < len(stats.by_turn):
         setting += f"; turn indices above {len(shown)}, up to {last}, are not shown"
-    figure.legend(
-        list(entries.values()),
-        list(entries),
-        loc="outside lower center",
-        ncols=legend_columns(list(entries), figure.get_figwidth()),
-        title=setting,
-        title_fontsize=6.5,
-    )
+    return setting

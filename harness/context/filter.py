@@ -13,10 +13,10 @@ from harness.context.cues import cues
 from harness.context.likelihood import Gain, LikelihoodModel, identity
 from harness.context.panel import Panel
 from harness.context.settings import ContextSettings, PanelSettings
-from harness.engines.embedded.cache import cache_root
 from harness.method import Message, assistant, chat, user
 from harness.session import Session
 from harness.task import Drop
+from harness.user_cache import cache_root
 
 CONTEXT_INDEPENDENT = "context_independent"
 SINGLE_TURN = "single_turn"

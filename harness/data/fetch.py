@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.data.files import sha256_of
-from harness.engines.embedded.cache import VARIABLE, cache_root
 from harness.errors import UserError
 from harness.store import write_json
+from harness.user_cache import VARIABLE, cache_root
 
 if TYPE_CHECKING:
     from harness.dataset import RemoteFile

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from harness.engines.embedded.build import build_surrogate, read_kept_layers
-from harness.engines.embedded.cache import Artifact, cache_root, ensure, is_whole
+from harness.engines.embedded.cache import Artifact, ensure, is_whole
 from harness.engines.embedded.fetch import SURROGATE, fetch_embedded, fetch_one
 from harness.errors import UserError
+from harness.user_cache import cache_root
 from tests.engines.conftest import KEPT, write_adapter
 
 FETCH = """

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
+from harness.user_cache import VARIABLE
 
-VARIABLE = "SOMA_BENCH_CACHE"
 MANIFEST = "manifest.json"
 _TORN = ".building-"
 _SMALL = 32 * 2**20
@@ -37,16 +37,6 @@ class Artifact:
     inputs: Mapping[str, Path]
     build: Callable[[Path], None]
     needs: Artifact | None = None
-
-
-def cache_root() -> Path:
-    """The user's cache folder for this project; the variable SOMA_BENCH_CACHE overrides it."""
-    override = os.environ.get(VARIABLE)
-    if override:
-        return Path(override).expanduser().absolute()
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("soma-bench"))
 
 
 def ensure(artifact: Artifact, root: Path, *, verify: bool = False) -> Path:

@@ -11,9 +11,10 @@ from harness.engines.embedded.build import (
     build_original,
     build_surrogate,
 )
-from harness.engines.embedded.cache import Artifact, cache_root, ensure, place
+from harness.engines.embedded.cache import Artifact, ensure, place
 from harness.engines.embedded.locate import encoder_folder, original_gguf
 from harness.errors import UserError, nearest
+from harness.user_cache import cache_root
 
 SCHEME = "embedded:"
 NAMES = ("F", "G", "encoder")

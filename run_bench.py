@@ -74,6 +74,16 @@ def cli(ctx: click.Context) -> None:
     "--concurrency", type=click.IntRange(min=1), help="Sessions served at once; 1 is for latency."
 )
 @click.option(
+    "--arrival-rate",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Instead: sessions arrive by themselves, so many a minute on average.",
+)
+@click.option(
+    "--think-time",
+    type=click.FloatRange(min=0),
+    help="Seconds between a reply and the user's next turn.",
+)
+@click.option(
     "--set",
     "settings",
     multiple=True,

@@ -44,20 +44,39 @@ class Message(TypedDict):
 
 @dataclass(frozen=True)
 class Tokens:
-    """Counts from the engine: prompt ids sent, those served from a cache, ids generated."""
+    """Counts from the engine: prompt ids sent, those served from a cache, ids generated.
+
+    `reasoning`: those of `output` that the user does not see.
+    """
 
     prompt: int
     cached: int
     output: int
+    reasoning: int = 0
+
+
+@dataclass(frozen=True)
+class EngineTiming:
+    """What an engine measured of a request itself, in seconds since the request reached it.
+
+    Beside the harness's own times, never in their place. `queue_s`: until its work began.
+    """
+
+    queue_s: float
+    ttft_s: float
+    e2e_s: float
 
 
 @dataclass(frozen=True)
 class Completion:
     """One answer of one model. Times are `time.perf_counter()` seconds on the harness's clock.
 
-    `first_token_at` is the first token with content. `kv_bytes_formula` and `kv_bytes_measured`
-    are the peak key-value memory of this request. `output_ids` include the stopping token, which
-    `text` does not show. `attempts` counts the tries that a remote engine needed.
+    `sent_at`: when the first try was sent. `first_token_at` is the first token with content.
+    `kv_bytes_formula` and `kv_bytes_measured` are the peak key-value memory of this request,
+    `kv_bytes_kept` what stays of the session's for its next request. `output_ids` include the
+    stopping token, which `text` does not show; a remote engine may know none. `failures`: one
+    line for each try of a remote engine before the one that succeeded. `prompt_hash` is over the
+    prompt's ids, or, beginning with "text-", over messages that only the server turned into ids.
     """
 
     role: Role
@@ -72,7 +91,13 @@ class Completion:
     last_token_at: float
     kv_bytes_formula: int | None
     kv_bytes_measured: int | None
-    attempts: int = 1
+    kv_bytes_kept: int | None = None
+    engine: EngineTiming | None = None
+    failures: tuple[str, ...] = ()
+
+    @property
+    def attempts(self) -> int:
+        return len(self.failures) + 1
 
 
 @dataclass(frozen=True)

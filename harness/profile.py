@@ -19,6 +19,8 @@ from harness.spec import MethodSpec, RunSpec
 
 MAX_BYTES = 1 << 20
 
+_PREFIX_CACHE = "prefix_cache"
+
 
 @dataclass(frozen=True)
 class Overrides:
@@ -30,6 +32,8 @@ class Overrides:
     max_new_tokens: int | None = None
     seed: int | None = None
     concurrency: int | None = None
+    arrival_rate: float | None = None
+    think_time: float | None = None
     settings: tuple[str, ...] = ()
 
 
@@ -135,8 +139,13 @@ def _apply(data: dict[str, Any], overrides: Overrides, place: str) -> None:
         generation["max_new_tokens"] = overrides.max_new_tokens
     if overrides.seed is not None:
         data["seeds"] = [overrides.seed]
-    if overrides.concurrency is not None:
-        data["concurrency"] = overrides.concurrency
+    for key, value in (
+        ("concurrency", overrides.concurrency),
+        ("arrival_rate", overrides.arrival_rate),
+        ("think_time_s", overrides.think_time),
+    ):
+        if value is not None:
+            data[key] = value
 
 
 def _named(text: str, listed: Any) -> dict[str, Any]:
@@ -144,7 +153,10 @@ def _named(text: str, listed: Any) -> dict[str, Any]:
     for table in listed if isinstance(listed, list) else ():
         if isinstance(table, Mapping) and text == table.get("label"):
             return dict(table)
-    return parse_named(text, "--methods")
+    method = parse_named(text, "--methods")
+    if _PREFIX_CACHE in method["args"]:  # a setting of the engines, not of the method
+        method[_PREFIX_CACHE] = method["args"].pop(_PREFIX_CACHE)
+    return method
 
 
 def _task(text: str, listed: list[dict[str, Any]]) -> dict[str, Any]:

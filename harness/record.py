@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, NotRequired, TypedDict
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 Outcome = Literal["scored", "unscored", "error", "skipped"]
 """Of a session in `sessions.jsonl`: served to its end and measured (`scored`), failed (`error`),
@@ -36,7 +36,8 @@ class TimingRecord(TypedDict):
     """On the harness's clock, from the user turn handed to the Method.
 
     ttft_s: to the first token with content. e2e_s: to the reply's last token.
-    tpot_s: (e2e_s - ttft_s) / (output - 1), None for one token. turn_s: to the Method's return.
+    tpot_s: (e2e_s - ttft_s) / (N - 1), N the output tokens less those of reasoning, None for
+    N = 1. turn_s: to the Method's return.
     """
 
     ttft_s: float
@@ -59,8 +60,20 @@ class EventRecord(TypedDict):
     data: dict[str, Any]
 
 
+class EngineTimingRecord(TypedDict):
+    """What the engine measured of a call itself, in seconds since the request reached it."""
+
+    queue_s: float
+    ttft_s: float
+    e2e_s: float
+
+
 class CallRecord(TypedDict):
     """One engine call within a turn, the reply's own included. `role` is F, G or encoder.
+
+    `reasoning`: those of the `output` tokens that no user sees. `failures`: one line for each try
+    of a remote engine before the one that succeeded; times include them. `engine`: None where the
+    engine measures nothing itself.
 
     Work on a model's weights (mining, training) is a call too: `prompt` counts the tokens that it
     only sent forward, `trained` those that it sent forward and backward. Work in the background
@@ -78,13 +91,19 @@ class CallRecord(TypedDict):
     duration_s: float
     prompt_hash: str | None
     stop_reason: str | None
-    attempts: int
+    reasoning: int
+    failures: list[str]
+    engine: EngineTimingRecord | None
 
 
 class TurnRecord(TypedDict):
-    """`busy_s` and `usd`: what the session's cost grew by, from the turn before to this one."""
+    """`at_s`: when the user's turn arrived, since the session's window began (see LoadRecord).
+
+    `busy_s` and `usd`: what the session's cost grew by, from the turn before to this one.
+    """
 
     turn_index: int
+    at_s: float
     user: str
     reply: str
     served_by: str
@@ -103,7 +122,8 @@ class MemoryRecord(TypedDict):
     """Peaks over the session. `weights`: of the models this session called, by role.
 
     `kv_formula` and `kv_measured`: the largest key-value memory of one call, by the model's
-    formula and as the engine held it. `adapters`: the largest adapter that a call used.
+    formula and as the engine held it. `kv_kept`: the most that a prefix cache held for the session
+    between two of its calls. `adapters`: the largest adapter that a call used.
     `adaptation_peak`: the most that work on weights added to what was there before it (on a CPU,
     to the process's resident memory). `rss`: the whole process, every loaded model included.
     """
@@ -112,6 +132,7 @@ class MemoryRecord(TypedDict):
     adapters: int | None
     kv_formula: int | None
     kv_measured: int | None
+    kv_kept: int | None
     adaptation_peak: int | None
     rss: int
     cuda_peak: int | None
@@ -131,8 +152,30 @@ class CostRecord(TypedDict):
     usd: float | None
 
 
+class LoadRecord(TypedDict):
+    """When a session was there, in seconds since its `window` began.
+
+    A window is one stretch of serving one method's sessions without a break; its name is unique in
+    the run. `arrived_s`: when the session was ready to be served, `started_s` when it was begun.
+    """
+
+    window: str
+    arrived_s: float
+    started_s: float
+    ended_s: float
+
+
+class WorkerRecord(TypedDict):
+    """Which of a run's processes served a session, and on what kind of machine."""
+
+    index: int
+    machine_class: str
+
+
 class SessionRecord(TypedDict):
     """One line of `sessions.jsonl`: a finished (method, task, session, seed).
+
+    `load` and `worker`: None where nothing was served.
 
     `never_switchable`: of a method that changes models during a session, whether this session is
     too short to show it; None for a method that does not.
@@ -154,6 +197,8 @@ class SessionRecord(TypedDict):
     gold: list[str | None] | None
     metadata: dict[str, Any]
     never_switchable: bool | None
+    load: LoadRecord | None
+    worker: WorkerRecord | None
     finished_at: str
     wall_s: NotRequired[float]
 
@@ -186,12 +231,14 @@ class DataFacts(TypedDict, total=False):
 
     `task_hashes`: of each task's sessions. `dropped`: counts by reason what each task left out,
     which `dropped.jsonl` lists. `data`: SHA-256 by path, below their common
-    folder, of the files that a task read.
+    folder, of the files that a task read. `client`: how far behind the truth this machine's client
+    was when it measured a stub server; None where no server is asked.
     """
 
     task_hashes: dict[str, str]
     dropped: dict[str, dict[str, int]]
     data: dict[str, dict[str, str]]
+    client: dict[str, Any] | None
 
 
 class Manifest(DataFacts):

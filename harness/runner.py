@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from harness.arrivals import arrival_times
+from harness.engines.ask import ask
 from harness.engines.base import Sampling
-from harness.engines.chat import encode_chat
-from harness.errors import BenchError, TooManyErrors
+from harness.errors import TooManyErrors
+from harness.measure.machine import machine_class
 from harness.method import user
 from harness.plan import WARMUP_PROMPTS, Block, Plan, Unit
 from harness.record import SessionRecord
-from harness.serving import EngineSet, StoredReply, serve_session, stored_replies, unserved
-from harness.store import Store, UnitKey, key_of, read_sessions
+from harness.replies import ReplyStore
+from harness.serving import EngineSet
+from harness.store import Store, UnitKey
+from harness.unit_server import Served, UnitServer
+from harness.window import Window
 
 
 class Watcher(Protocol):
@@ -52,7 +56,8 @@ async def serve(
     """Serve what `store` lacks of `plan`. Engines are loaded only when something is left to do.
 
     A session that fails becomes an `error` record and the run goes on; the failure after
-    `max_errors` raises TooManyErrors. Sessions of a block are served `concurrency` at a time.
+    `max_errors` raises TooManyErrors. Sessions of a block are served `concurrency` at a time, or
+    as they arrive.
     """
     finished = store.finished()
     blocks = list(plan.blocks())
@@ -84,8 +89,7 @@ async def warm_up(engines: EngineSet) -> None:
     """Let every model do once what it will be measured at: short and long prompts, embedding."""
     for engine in (engines.F, engines.G):
         for prompt in WARMUP_PROMPTS:
-            ids = encode_chat(engine.tokenizer, [user(prompt)])
-            await engine.generate(ids, Sampling(max_new_tokens=8))
+            await ask(engine, [user(prompt)], Sampling(max_new_tokens=8))
     await engines.encoder.embed(WARMUP_PROMPTS)
 
 
@@ -95,82 +99,62 @@ class _Serving:
     ) -> None:
         self.plan = plan
         self.store = store
-        self.engines = engines
         self.watcher = watcher
         self.max_errors = max_errors
         self.served = 0
         self.errors = 0
-        self._stored: dict[UnitKey, tuple[StoredReply, ...]] = {}
-        if plan.spec.history == "replay":
-            for record in read_sessions(store.folder):
-                self._keep(record)
+        self._server = UnitServer(plan.spec, engines, plan.warm_turns, store.folder)
+        self._replies = ReplyStore(plan.spec, store.folder)
+        self._machine = machine_class()
 
     async def block(self, block: Block) -> None:
-        gate = asyncio.Semaphore(self.plan.spec.concurrency)
+        """Serve a block: its sessions come as there is room, or at their own times."""
+        spec = self.plan.spec
+        gate = asyncio.Semaphore(len(block.units) if spec.arrival_rate else spec.concurrency)
+        times = arrival_times(spec, block.task, block.seed, len(block.units))
+        window = Window.begin(machine_class=self._machine)
         try:
             async with asyncio.TaskGroup() as group:
-                for unit in block.units:
-                    group.create_task(self._guarded(unit, gate))
+                for place, unit in enumerate(block.units):
+                    arrival = None if times is None else times[place]
+                    group.create_task(self._guarded(unit, gate, window, arrival))
         except BaseExceptionGroup as failures:
             # One reason ends a run; the other sessions of the block were only cancelled by it.
             raise failures.exceptions[0] from None
 
-    async def _guarded(self, unit: Unit, gate: asyncio.Semaphore) -> None:
+    async def _guarded(
+        self, unit: Unit, gate: asyncio.Semaphore, window: Window, arrival: float | None
+    ) -> None:
+        if arrival is not None:
+            await asyncio.sleep(arrival - window.now())
         async with gate:
             self.watcher.started(unit)
-            record = await self._serve(unit)
-            self.store.append(record)
-            self.watcher.finished(unit, record)
-            if self.errors > self.max_errors:
-                raise TooManyErrors(
-                    f"{self.errors} sessions failed, --max-errors allows {self.max_errors};"
-                    f" the last: {record['reason']}"
-                )
+            self._keep(unit, await self._serve(unit, window, arrival))
 
-    def _keep(self, record: SessionRecord) -> None:
-        """In replay: remember the replies that other methods' histories will be made of."""
-        spec = self.plan.spec
-        of_reference = record["method"] == spec.reference and record["outcome"] == "scored"
-        if spec.history == "replay" and of_reference:
-            self._stored[key_of(record)] = stored_replies(record)
+    async def _serve(self, unit: Unit, window: Window, arrival: float | None) -> Served:
+        missing = self._replies.missing(unit)
+        if missing is not None:
+            return Served(missing, None)
+        stored = self._replies.of(unit)
+        return await self._server.serve(unit, window, arrived_s=arrival, stored=stored)
 
-    async def _serve(self, unit: Unit) -> SessionRecord:
-        spec = self.plan.spec
-        stored = None
-        if spec.history == "replay" and unit.key.method != spec.reference:
-            stored = self._stored.get(unit.key._replace(method=str(spec.reference)))
-            if stored is None:
-                reason = f"{spec.reference} was not served: there are no replies to replay"
-                return unserved(unit.key, unit.session, "skipped", reason)
-        try:
-            record = await serve_session(
-                unit.key,
-                unit.method,
-                unit.session,
-                self.engines,
-                spec.generation,
-                alone=spec.concurrency == 1,
-                warm_turns=self.plan.warm_turns[unit.key.task],
-                think_time_s=spec.think_time_s,
-                run_folder=self.store.folder,
-                stored=stored,
+    def _keep(self, unit: Unit, served: Served) -> None:
+        """Store a finished unit, count it, and stop the run where too many failed."""
+        record = served.record
+        if served.traceback is not None:
+            self.store.write_traceback(unit.key, served.traceback)
+        self.errors += record["outcome"] == "error"
+        self.served += record["outcome"] == "scored"
+        self._replies.keep(record)
+        self.store.append(record)
+        self.watcher.finished(unit, record)
+        if self.errors > self.max_errors:
+            raise TooManyErrors(
+                f"{self.errors} sessions failed, --max-errors allows {self.max_errors};"
+                f" the last: {record['reason']}"
             )
-        except Exception as error:
-            # Whatever a Method raises is that session's outcome; the traceback is kept beside it.
-            self.errors += 1
-            self.store.write_traceback(unit.key, traceback.format_exc())
-            return unserved(unit.key, unit.session, "error", _one_line(error))
-        self.served += 1
-        self._keep(record)
-        return record
 
 
 def _left(block: Block, finished: set[UnitKey]) -> Block:
     units = tuple(u for u in block.units if u.key not in finished)
     return Block(block.method, block.task, block.seed, units)
-
-
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    name = type(error).__name__
-    return text if isinstance(error, BenchError) and text else f"{name}: {text}"[:500]

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
-from harness.engines.base import Engine, LocalEngine, Sampling
-from harness.engines.chat import encode_bare, encode_chat, encode_reply
+from harness.engines.ask import ask, encode
+from harness.engines.base import NOBODY, AdapterHost, Engine, LocalEngine, Sampling, Scope
+from harness.engines.chat import encode_reply
 from harness.engines.encoder import SentenceEncoder
 from harness.engines.pairs import PairSpec
 from harness.engines.work import WorkQueue
@@ -24,7 +25,8 @@ from harness.method import Adapter, Completion, EventKind, Message, Method, P, P
 from harness.record import SCHEMA_VERSION, Outcome, SessionRecord, TurnRecord
 from harness.session import Role, Session
 from harness.spec import GenerationSpec
-from harness.store import UnitKey
+from harness.store import UnitKey, unit_hash
+from harness.window import Window
 from harness.workspace import Workspace
 
 
@@ -48,6 +50,7 @@ class EngineSet:
     """The loaded models of a pair, shared by all sessions.
 
     `adapt_concurrency`: how many sessions' work on a model's weights may share one run.
+    `trainers`: by role the copies that are adapted where a model's engine only serves.
     """
 
     pair: PairSpec
@@ -55,6 +58,7 @@ class EngineSet:
     G: Engine
     encoder: SentenceEncoder
     adapt_concurrency: int = 1
+    trainers: Mapping[Role, LocalEngine] = field(default_factory=dict)
     _works: dict[Role, WorkQueue] = field(default_factory=dict)
 
     def engine(self, role: Role) -> Engine:
@@ -62,27 +66,39 @@ class EngineSet:
 
     def works(self, role: Role) -> WorkQueue:
         """The queue of work on a model's weights. Raises UserError where there are none here."""
-        engine = self.engine(role)
+        engine = self.trainers.get(role, self.engine(role))
         if not isinstance(engine, LocalEngine):
             raise UserError(
                 f"pair {self.pair.name}: {role}.engine",
-                "holds no weights in this process to be adapted; use 'transformers'",
+                "holds no weights in this process to be adapted; use 'transformers', or add a "
+                f"table [{role}.training]",
             )
         return self._works.setdefault(role, WorkQueue(engine, self.adapt_concurrency))
 
+    def tokenizer(self, role: Role) -> Engine:
+        """The engine of a role that knows its tokens: the one that serves, else its trainer."""
+        engine = self.engine(role)
+        return self.trainers.get(role, engine) if engine.tokenizer is None else engine
+
     def weights(self) -> dict[str, int | None]:
-        return {
-            "F": self.F.facts.weights_bytes,
-            "G": self.G.facts.weights_bytes,
-            "encoder": self.encoder.facts.weights_bytes,
-        }
+        """Bytes by the name that records give each loaded model; None: unknown."""
+        served: dict[str, Engine] = {"F": self.F, "G": self.G}
+        trained = {trainer_of(role): engine for role, engine in self.trainers.items()}
+        sizes = {name: model.facts.weights_bytes for name, model in {**served, **trained}.items()}
+        return {**sizes, "encoder": self.encoder.facts.weights_bytes}
 
     def synchronize(self) -> None:
         """Wait for the device, so that a span ends when its work does."""
-        if any("cuda" in e.facts.device for e in (self.F, self.G)):
+        local = [e for e in (self.F, self.G, *self.trainers.values()) if isinstance(e, LocalEngine)]
+        if any("cuda" in engine.facts.device for engine in local):
             import torch
 
             torch.cuda.synchronize()
+
+    async def release(self, session: str) -> None:
+        """Forget what the engines keep for a session that has ended."""
+        await self.F.release(session)
+        await self.G.release(session)
 
     async def reset(self) -> None:
         await self.F.reset()
@@ -91,9 +107,14 @@ class EngineSet:
     async def close(self) -> None:
         for queue in self._works.values():
             await queue.close()
-        await self.F.close()
-        await self.G.close()
+        for engine in (self.F, self.G, *self.trainers.values()):
+            await engine.close()
         await self.encoder.close()
+
+
+def trainer_of(role: Role) -> str:
+    """What records call the copy of a model that is adapted where another copy serves."""
+    return f"{role}-training"
 
 
 class MeteredModel:
@@ -115,19 +136,27 @@ class MeteredModel:
     ) -> Completion:
         session = self._session
         start = session.clock.now()
-        ids = self.encode(messages, style)
         sampling = Sampling(
             max_new_tokens=max_new_tokens or session.generation.max_new_tokens,
             temperature=session.generation.temperature,
             top_p=session.generation.top_p,
             seed=session.next_request_seed(self.role),
         )
-        completion = await self._engine.generate(ids, sampling, adapter)
+        if adapter is not None:
+            await self._hold(adapter)
+        completion = await ask(self._engine, messages, sampling, adapter, session.scope, style)
         session.clock.completed(start, purpose, completion)
         session.memory.completed(completion)
         if adapter is not None:
             session.memory.adapted(adapter)
         return completion
+
+    async def _hold(self, adapter: Adapter) -> None:
+        """Have the engine load `adapter`, on the clock, where it must before it can use it."""
+        engine = self._engine
+        if isinstance(engine, AdapterHost) and not engine.holds(adapter):
+            with self._session.span("adapter_load"):
+                await engine.hold(adapter, self._session.scope.session)
 
     async def work(self, run: Work[P, T], payload: P, *, key: Hashable, purpose: str) -> T:
         session = self._session
@@ -142,7 +171,8 @@ class MeteredModel:
             trained=worked.trained,
             queue_s=done.queue_s,
         )
-        session.memory.worked(self.role, done.peak_bytes)
+        trained = session.shared.trainers.get(self.role)
+        session.memory.worked(trainer_of(self.role) if trained else self.role, done.peak_bytes)
         value: T = worked.value
         return value
 
@@ -150,12 +180,11 @@ class MeteredModel:
         return len(self.encode(messages))
 
     def encode(self, messages: Sequence[Message], style: PromptStyle = "chat") -> list[int]:
-        if style == "bare":
-            return encode_bare(self._engine.tokenizer, messages)
-        return encode_chat(self._engine.tokenizer, messages)
+        return encode(self._session.shared.tokenizer(self.role), messages, style)
 
     def encode_reply(self, text: str, *, ended: bool) -> list[int]:
-        return encode_reply(self._engine.tokenizer, text, ended=ended)
+        tokenizer = self._session.shared.tokenizer(self.role).tokenizer
+        return encode_reply(tokenizer, text, ended=ended)
 
 
 class MeteredEncoder:
@@ -183,8 +212,10 @@ class SessionEngines:
         seed: int,
         warm_turns: int,
         workspace: Workspace,
+        scope: Scope = NOBODY,
     ) -> None:
         self.shared = shared
+        self.scope = scope
         self.generation = generation
         self.seed = seed
         self.warm_turns = warm_turns
@@ -229,19 +260,31 @@ async def serve_session(
     think_time_s: float = 0.0,
     run_folder: Path | None = None,
     stored: Sequence[StoredReply] | None = None,
+    prefix_cache: bool = False,
+    window: Window | None = None,
+    arrived_s: float | None = None,
 ) -> SessionRecord:
     """Serve every turn of `session` and return its record. What the Method raises passes through.
 
     `alone`: no other session is being served, so that device peaks belong to this one.
     `warm_turns`: the task's default W. `run_folder`: where what the Method keeps is put; without
     one, nothing is kept. `stored`: in replay, the reply that each turn's history holds.
+    `window`: the stretch of serving that this session is a part of; None, it makes one alone.
+    `arrived_s`: when in it the session arrived; None, now.
     """
+    window = window or Window.begin()
+    started = window.now()
     seed = derive_seed(key.seed, session.task, session.id)
+    scope = Scope(unit_hash(key), prefix_cache)
     with Workspace(run_folder, key) as workspace:
-        own = SessionEngines(engines, generation, seed, warm_turns, workspace)
+        own = SessionEngines(engines, generation, seed, warm_turns, workspace, scope)
+        own.clock.origin = window.origin
         if alone:
             reset_device_peaks()
-        turns = await _converse(method, session, own, think_time_s, stored)
+        try:
+            turns = await _converse(method, session, own, think_time_s, stored)
+        finally:
+            await engines.release(scope.session)
         workspace.finished()
     clock = own.clock
     session_s, overhead_s = clock.waited()
@@ -254,6 +297,13 @@ async def serve_session(
         "memory": own.memory.record(),
         "cost": cost,
         "never_switchable": _never_switchable(method, session, warm_turns),
+        "load": {
+            "window": window.name,
+            "arrived_s": started if arrived_s is None else arrived_s,
+            "started_s": started,
+            "ended_s": window.now(),
+        },
+        "worker": {"index": window.worker, "machine_class": window.machine_class},
         "references": list(session.references) if session.references is not None else None,
         "gold": list(session.gold) if session.gold is not None else None,
     }
@@ -314,6 +364,8 @@ def unserved(key: UnitKey, session: Session, outcome: Outcome, reason: str | Non
         gold=None,
         metadata=cast("dict[str, Any]", dict(session.metadata)),
         never_switchable=None,
+        load=None,
+        worker=None,
         finished_at=_now(),
     )
 

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from harness.context.settings import ContextSettings
 from harness.engines.pairs import PairSpec
 
-HASH_RECIPE = 3
+HASH_RECIPE = 4
 
 EVERY_TASK = "all"
 """What reports call the rows over all tasks."""
@@ -28,21 +28,32 @@ class Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+Switch = Literal["on", "off"]
+
+
 class MethodSpec(Strict):
-    """One method of a run. `args` hold only what differs from its defaults."""
+    """One method of a run. `args` hold only what differs from its defaults.
+
+    `prefix_cache`: whether engines may use a session's keys and values again when this method
+    serves it; None, as the run has it.
+    """
 
     name: str = Field(min_length=1)
     label: str | None = Field(default=None, pattern=r"^[\w.,:=+-]{1,60}$")
     args: dict[str, Any] = {}
+    prefix_cache: Switch | None = None
 
     @property
     def id(self) -> str:
         """How records and tables call it: the label, or the name with its arguments."""
         if self.label:
             return self.label
-        if not self.args:
+        given = dict(sorted(self.args.items()))
+        if self.prefix_cache is not None:
+            given["prefix_cache"] = self.prefix_cache
+        if not given:
             return self.name
-        return f"{self.name}:" + ",".join(f"{k}={v}" for k, v in sorted(self.args.items()))
+        return f"{self.name}:" + ",".join(f"{k}={v}" for k, v in given.items())
 
 
 class TaskSpec(Strict):
@@ -67,15 +78,26 @@ class GenerationSpec(Strict):
     top_p: float = Field(default=1.0, gt=0.0, le=1.0)
 
 
+class ObjectivesSpec(Strict):
+    """What a turn must not exceed to count as good; None: no objective. In seconds."""
+
+    ttft_s: float | None = Field(default=None, gt=0)
+    tpot_s: float | None = Field(default=None, gt=0)
+    e2e_s: float | None = Field(default=None, gt=0)
+
+
 class RunSpec(Strict):
     """Everything that decides what a run measures.
 
     `reference` names the method that others are compared with, by id. `history`: "live", of the
     method's own replies, or "replay", of the reference's, which is then served first.
-    `concurrency` is how many sessions are served at once; 1 is for latency. `batch_size` bounds
-    how many waiting requests an engine takes at a time. `adapt_concurrency`: how many sessions are
-    adapted together. `think_time_s`: how long a user thinks between a reply and the next turn; it
-    counts in no latency, but work in the background can hide in it.
+    `prefix_cache`: whether engines may use keys and values of a session's earlier requests again.
+    `concurrency` is how many sessions are served at once; 1 is for latency. `arrival_rate`: None,
+    or sessions arrive by themselves, so many a minute on average, at times drawn from a Poisson
+    process, and none waits for another to end. `batch_size` bounds how many waiting requests an
+    engine takes at a time. `adapt_concurrency`: how many sessions are adapted together.
+    `think_time_s`: how long a user thinks between a reply and the next turn; it counts in no
+    latency, but work in the background can hide in it. `objectives`: what goodput counts.
     """
 
     profile: str = Field(pattern=r"^[\w.-]{1,60}$")
@@ -87,10 +109,13 @@ class RunSpec(Strict):
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
     generation: GenerationSpec = GenerationSpec()
     history: Literal["live", "replay"] = "live"
+    prefix_cache: Switch = "off"
     concurrency: int = Field(default=1, ge=1, le=4096)
+    arrival_rate: float | None = Field(default=None, gt=0, le=1e6)
     batch_size: int = Field(default=16, ge=1, le=4096)
     adapt_concurrency: int = Field(default=1, ge=1, le=256)
     think_time_s: float = Field(default=0.0, ge=0.0, le=3600.0)
+    objectives: ObjectivesSpec | None = None
     warmup: bool = True
 
     @field_validator("seeds")
@@ -122,7 +147,21 @@ class RunSpec(Strict):
             raise ValueError(
                 "history = 'replay' needs reference: the method whose replies make the history"
             )
+        if self.arrival_rate is not None and self.concurrency != 1:
+            raise ValueError(
+                "concurrency and arrival_rate exclude each other: sessions either wait for one "
+                "another or arrive by themselves; give one of them"
+            )
         return self
+
+    def caches(self, method: MethodSpec) -> bool:
+        """Whether `method` is served with the prefix cache on."""
+        return (method.prefix_cache or self.prefix_cache) == "on"
+
+    @property
+    def alone(self) -> bool:
+        """Whether no two sessions are ever served at the same time."""
+        return self.concurrency == 1 and self.arrival_rate is None
 
     def canonical(self) -> dict[str, Any]:
         """The spec as JSON values, as the manifest stores it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,11 @@ from rich.markup import escape
 
 from harness.commands.report import report_if_stale, show_main_table
 from harness.engines.hub import go_offline
-from harness.engines.load import load_encoder, load_engine
+from harness.load_engines import load_engines
 from harness.plan import Plan, make_plan
 from harness.profile import Overrides, load_spec
 from harness.progress import make_display
 from harness.runner import Tally, serve
-from harness.serving import EngineSet
 from harness.spec import RunSpec
 from harness.store import Store
 
@@ -91,18 +91,9 @@ async def _serve(
 ) -> Tally:
     display = make_display(console)
 
-    def load_engines() -> EngineSet:
-        pair, batch = plan.spec.pair, plan.spec.batch_size
-        return EngineSet(
-            pair,
-            load_engine(pair.F, "F", offline=offline, batch_size=batch),
-            load_engine(pair.G, "G", offline=offline, batch_size=batch),
-            load_encoder(pair.encoder, offline=offline),
-            adapt_concurrency=plan.spec.adapt_concurrency,
-        )
-
     with display.display():
-        return await serve(plan, store, load_engines, display, max_errors=max_errors)
+        engines = partial(load_engines, plan.spec, offline=offline)
+        return await serve(plan, store, engines, display, max_errors=max_errors)
 
 
 def _say_what_was_done(console: Console, tally: Tally, folder: Path) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from harness.method import Adapter, Completion
+from harness.method import Adapter, Completion, Message
 
 T = TypeVar("T")
 
@@ -19,6 +19,22 @@ class Sampling:
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = 0
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Whose request it is. `session`: name of the session, unique in the run.
+
+    `prefix_cache`: whether keys and values of the session's earlier requests may be used again;
+    those of other sessions never are.
+    """
+
+    session: str
+    prefix_cache: bool = False
+
+
+NOBODY = Scope("")
+"""The scope of requests that belong to no session, e.g. of the warm-up."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +57,20 @@ class Engine(Protocol):
     facts: ModelFacts
 
     async def generate(
-        self, prompt_ids: list[int], sampling: Sampling, adapter: Adapter | None = None
+        self,
+        prompt_ids: list[int],
+        sampling: Sampling,
+        adapter: Adapter | None = None,
+        scope: Scope = NOBODY,
     ) -> Completion:
         """Generate until end of turn or `max_new_tokens`. Raises ContextOverflow, OutOfMemory.
 
         `adapter` is added to the weights for this request alone.
         """
+        ...
+
+    async def release(self, session: str) -> None:
+        """Forget what is kept for a session that has ended: its keys and values, its adapters."""
         ...
 
     async def reset(self) -> None:
@@ -55,6 +79,37 @@ class Engine(Protocol):
 
     async def close(self) -> None:
         """Free the model."""
+        ...
+
+
+@runtime_checkable
+class TextEngine(Engine, Protocol):
+    """An engine that takes messages: only its server turns them into tokens.
+
+    `tokenizer` may be None, and then nobody here can count the tokens of a prompt.
+    """
+
+    async def chat(
+        self,
+        messages: Sequence[Message],
+        sampling: Sampling,
+        adapter: Adapter | None = None,
+        scope: Scope = NOBODY,
+    ) -> Completion:
+        """As `generate`, from messages under the server's own chat template."""
+        ...
+
+
+@runtime_checkable
+class AdapterHost(Engine, Protocol):
+    """An engine that must load an adapter before it can serve with it."""
+
+    def holds(self, adapter: Adapter) -> bool:
+        """Whether `adapter` is loaded."""
+        ...
+
+    async def hold(self, adapter: Adapter, session: str) -> None:
+        """Load `adapter` until `session` is released. Raises UserError for one it cannot take."""
         ...
 
 

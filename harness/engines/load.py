@@ -5,31 +5,62 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from harness.errors import UserError, nearest
 from harness.session import Role
 
 if TYPE_CHECKING:
-    from harness.engines.base import Engine
+    from pydantic import BaseModel
+
+    from harness.engines.base import Engine, LocalEngine
     from harness.engines.encoder import SentenceEncoder
     from harness.engines.pairs import EncoderSpec, ModelSpec
 
-ENGINES = MappingProxyType({"transformers": "harness.engines.transformers.load:load"})
-"""Engine name to `module:function`; the function has `load_engine`'s parameters."""
+
+ENGINES = ("transformers", "vllm", "openai")
+"""Each is a package here, whose `load.py` has `load` (with `load_engine`'s parameters) and whose
+`options.py` has `Options` and imports nothing heavy."""
 
 
-def load_engine(spec: ModelSpec, role: Role, *, offline: bool, batch_size: int) -> Engine:
+def options_class(engine: str) -> type[BaseModel]:
+    """The class that a model's `options` are validated with; unknown keys are refused by it."""
+    cls: type[BaseModel] = importlib.import_module(f"harness.engines.{engine}.options").Options
+    return cls
+
+
+def load_engine(
+    spec: ModelSpec, role: Role, *, offline: bool, batch_size: int, prefix_cache: bool = False
+) -> Engine:
     """Load one model. `batch_size` bounds how many waiting requests it takes at a time.
 
-    Raises UserError for an unknown engine or a model that cannot be had.
+    `prefix_cache`: whether any request will ask for it. Raises UserError for an unknown engine or
+    a model that cannot be had.
     """
     if spec.engine not in ENGINES:
         raise UserError(f"{role}.engine = {spec.engine!r}", nearest(spec.engine, ENGINES))
-    module, name = ENGINES[spec.engine].split(":")
-    load: Callable[..., Engine] = getattr(importlib.import_module(module), name)
-    return load(spec, role, offline=offline, batch_size=batch_size)
+    load: Callable[..., Engine] = importlib.import_module(
+        f"harness.engines.{spec.engine}.load"
+    ).load
+    return load(spec, role, offline=offline, batch_size=batch_size, prefix_cache=prefix_cache)
+
+
+def load_trainer(spec: ModelSpec, role: Role, *, offline: bool) -> LocalEngine | None:
+    """The copy of a served model whose weights are adapted; None where `spec` asks for none."""
+    if spec.training is None:
+        return None
+    from harness.engines.pairs import ModelSpec
+    from harness.engines.transformers.load import load
+
+    training = spec.training
+    copy = ModelSpec(
+        id=training.id or spec.id,
+        revision=training.revision or spec.revision,
+        dtype=training.dtype,
+        device=training.device,
+        chat_template_args=spec.chat_template_args,
+    )
+    return load(copy, role, offline=offline, batch_size=1, prefix_cache=False)
 
 
 def load_encoder(spec: EncoderSpec, *, offline: bool) -> SentenceEncoder:

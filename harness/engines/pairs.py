@@ -10,7 +10,14 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from harness.config_errors import describe
 from harness.errors import UserError, nearest
@@ -24,13 +31,27 @@ class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class TrainingSpec(_Strict):
+    """Where a model's weights are adapted when its engine only serves: here, by transformers.
+
+    `id` and `revision`: None, those of the model that is served.
+    """
+
+    id: str | None = Field(default=None, min_length=1)
+    revision: str | None = Field(default=None, min_length=1)
+    dtype: Dtype = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
 class ModelSpec(_Strict):
     """One language model and how it is run.
 
-    `id`: `embedded:F`, `embedded:G`, a folder (starting with `.`, `/` or `~`), or a hub id.
-    `revision`: a hub branch, tag or commit; means nothing for the others. `dtype`: "auto" lets
-    the device decide. `device`: "auto" takes a GPU when there is one. `chat_template_args` go to
-    the chat template.
+    `id`: `embedded:F`, `embedded:G`, a folder (starting with `.`, `/` or `~`), or a hub id; for
+    the engine `openai` the name that the server gives the model. `revision`: a hub branch, tag or
+    commit; means nothing for the others. `dtype`: "auto" lets the device decide. `device`: "auto"
+    takes a GPU when there is one. `chat_template_args` go to the chat template. `tokenizer`: where
+    the tokenizer of a served model is, an id as above. `options`: the engine's own settings.
+    `training`: how its weights are adapted when the engine only serves.
     """
 
     id: str = Field(min_length=1)
@@ -39,6 +60,9 @@ class ModelSpec(_Strict):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     engine: str = "transformers"
     chat_template_args: dict[str, Any] = {}
+    tokenizer: str | None = Field(default=None, min_length=1)
+    options: dict[str, Any] = {}
+    training: TrainingSpec | None = None
 
     @field_validator("engine")
     @classmethod
@@ -48,6 +72,17 @@ class ModelSpec(_Strict):
         if engine not in ENGINES:
             raise ValueError(f"unknown engine; {nearest(engine, ENGINES)}")
         return engine
+
+    @model_validator(mode="after")
+    def _known_options(self) -> ModelSpec:
+        from harness.engines.load import options_class
+
+        cls = options_class(self.engine)
+        try:
+            cls(**self.options)
+        except ValidationError as error:
+            raise ValueError(str(describe(error, cls, f"options of {self.engine}"))) from None
+        return self
 
 
 class EncoderSpec(_Strict):
@@ -127,8 +162,11 @@ def load_pair(name_or_path: str) -> PairSpec:
         raise describe(error, PairSpec, path) from error
     return pair.model_copy(
         update={
-            role: spec.model_copy(update={"id": _anchor(spec.id, path.parent)})
-            for role, spec in (("F", pair.F), ("G", pair.G), ("encoder", pair.encoder))
+            "F": _anchored(pair.F, path.parent),
+            "G": _anchored(pair.G, path.parent),
+            "encoder": pair.encoder.model_copy(
+                update={"id": _anchor(pair.encoder.id, path.parent)}
+            ),
         }
     )
 
@@ -136,6 +174,16 @@ def load_pair(name_or_path: str) -> PairSpec:
 def is_folder_id(model_id: str) -> bool:
     """Whether a model id names a folder; `org/name` never does, whatever lies around."""
     return model_id.startswith((".", "/", "~"))
+
+
+def _anchored(spec: ModelSpec, folder: Path) -> ModelSpec:
+    """`spec` with every folder it names taken relative to `folder`."""
+    training = spec.training
+    if training is not None and training.id is not None:
+        training = training.model_copy(update={"id": _anchor(training.id, folder)})
+    tokenizer = None if spec.tokenizer is None else _anchor(spec.tokenizer, folder)
+    update = {"id": _anchor(spec.id, folder), "tokenizer": tokenizer, "training": training}
+    return spec.model_copy(update=update)
 
 
 def _anchor(model_id: str, folder: Path) -> str:

@@ -8,8 +8,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.method import Completion, Reply
-from harness.record import CallRecord, EventRecord, SpanRecord, TurnRecord
+from harness.method import Completion, EngineTiming, Reply
+from harness.record import (
+    CallRecord,
+    EngineTimingRecord,
+    EventRecord,
+    SpanRecord,
+    TurnRecord,
+)
+
+
+def _engine_timing(timing: EngineTiming | None) -> EngineTimingRecord | None:
+    if timing is None:
+        return None
+    return {"queue_s": timing.queue_s, "ttft_s": timing.ttft_s, "e2e_s": timing.e2e_s}
 
 
 def union_length(intervals: list[tuple[float, float]]) -> float:
@@ -27,10 +39,11 @@ class SessionClock:
 
     Work before the first turn (a Method's `open`) belongs to the first turn's record. `windows`
     are the times in which a user waits, one per turn; `busy_marks` the busy time by each turn's
-    end.
+    end. `origin`: the time on this clock from which turns' arrivals are counted.
     """
 
     synchronize: Callable[[], None] = lambda: None
+    origin: float = 0.0
     now: Callable[[], float] = time.perf_counter
     busy: list[tuple[float, float]] = field(default_factory=list)
     windows: list[tuple[float, float]] = field(default_factory=list)
@@ -83,7 +96,9 @@ class SessionClock:
                 duration_s=end - start,
                 prompt_hash=completion.prompt_hash,
                 stop_reason=completion.stop_reason,
-                attempts=completion.attempts,
+                reasoning=completion.tokens.reasoning,
+                failures=list(completion.failures),
+                engine=_engine_timing(completion.engine),
                 trained=0,
             )
         )
@@ -107,7 +122,9 @@ class SessionClock:
                 duration_s=end - start,
                 prompt_hash=None,
                 stop_reason=None,
-                attempts=1,
+                reasoning=0,
+                failures=[],
+                engine=None,
             )
         )
 
@@ -127,7 +144,9 @@ class SessionClock:
                 duration_s=end - start,
                 prompt_hash=None,
                 stop_reason=None,
-                attempts=1,
+                reasoning=0,
+                failures=[],
+                engine=None,
                 trained=0,
             )
         )
@@ -156,8 +175,10 @@ class SessionClock:
         ttft = done.first_token_at - self._turn_start
         e2e = done.last_token_at - self._turn_start
         output = done.tokens.output
+        shown = output - done.tokens.reasoning
         record = TurnRecord(
             turn_index=turn_index,
+            at_s=self._turn_start - self.origin,
             user=user,
             reply=done.text,
             served_by=reply.served_by,
@@ -170,7 +191,7 @@ class SessionClock:
             },
             timing={
                 "ttft_s": ttft,
-                "tpot_s": (e2e - ttft) / (output - 1) if output > 1 else None,
+                "tpot_s": (e2e - ttft) / (shown - 1) if shown > 1 else None,
                 "e2e_s": e2e,
                 "turn_s": end - self._turn_start,
             },

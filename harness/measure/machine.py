@@ -23,6 +23,12 @@ PACKAGES = (
 )
 
 
+def machine_class() -> str:
+    """The name under which timings may be compared: the card's, else "cpu-" and the cores."""
+    name: str = hardware()["machine_class"]
+    return name
+
+
 def hardware() -> dict[str, Any]:
     """Processor, cores, memory, operating system, accelerators, and the class name they make."""
     import psutil

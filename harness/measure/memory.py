@@ -20,6 +20,7 @@ class MemoryMeter:
     _called: set[str] = field(default_factory=set)
     _kv_formula: int | None = None
     _kv_measured: int | None = None
+    _kv_kept: int | None = None
     _rss: int = 0
     _adapters: int | None = None
     _adaptation_peak: int | None = None
@@ -29,6 +30,7 @@ class MemoryMeter:
         self._called.add(completion.role)
         self._kv_formula = _larger(self._kv_formula, completion.kv_bytes_formula)
         self._kv_measured = _larger(self._kv_measured, completion.kv_bytes_measured)
+        self._kv_kept = _larger(self._kv_kept, completion.kv_bytes_kept)
         self.sample()
 
     def embedded(self) -> None:
@@ -61,6 +63,7 @@ class MemoryMeter:
             adapters=self._adapters,
             kv_formula=self._kv_formula,
             kv_measured=self._kv_measured,
+            kv_kept=self._kv_kept,
             adaptation_peak=self._adaptation_peak,
             rss=self._rss,
             cuda_peak=self._cuda,

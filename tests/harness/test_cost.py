@@ -25,7 +25,9 @@ def call(role: str, prompt: int, cached: int, output: int, trained: int = 0) -> 
         "duration_s": 1,
         "prompt_hash": None,
         "stop_reason": None,
-        "attempts": 1,
+        "reasoning": 0,
+        "failures": [],
+        "engine": None,
     }
 
 

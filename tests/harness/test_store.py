@@ -117,11 +117,11 @@ def test_another_machine_or_another_method_file_is_another_run(
     ("text", "problem"),
     [
         ("{", "damaged"),
-        ("[]", "no manifest of schema 2"),
-        ("{}", "no manifest of schema 2"),
-        ('{"schema": 1}', "no manifest of schema 2"),
-        ('{"schema": 99}', "no manifest of schema 2"),
-        ('{"schema": 2}', "lacks code_version, created_at"),
+        ("[]", "no manifest of schema 3"),
+        ("{}", "no manifest of schema 3"),
+        ('{"schema": 1}', "no manifest of schema 3"),
+        ('{"schema": 99}', "no manifest of schema 3"),
+        ('{"schema": 3}', "lacks code_version, created_at"),
     ],
 )
 def test_a_damaged_manifest_is_one_clear_error(tmp_path: Path, text: str, problem: str) -> None:

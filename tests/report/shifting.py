@@ -103,7 +103,9 @@ def _call(role: str, purpose: str, *, prompt: int, output: int, trained: int) ->
         "duration_s": 0.0,
         "prompt_hash": None,
         "stop_reason": None,
-        "attempts": 1,
+        "reasoning": 0,
+        "failures": [],
+        "engine": None,
     }
 
 

@@ -85,7 +85,10 @@ def _manifest(
         "profile": "synthetic",
         "summary": "",
         "pair": {"name": "toy", "summary": "", "encoder": {}},
-        "methods": [{"id": name, "name": name, "label": None, "args": {}} for name in methods],
+        "methods": [
+            {"id": name, "name": name, "label": None, "args": {}, "prefix_cache": None}
+            for name in methods
+        ],
         "tasks": [
             {"name": t, "args": {}, "limit": None, "max_turns": None, "scorers": SCORERS[t]}
             for t in tasks
@@ -94,7 +97,11 @@ def _manifest(
         "seeds": [0],
         "generation": {"max_new_tokens": 32, "temperature": 0.0, "top_p": 1.0},
         "history": "live",
+        "prefix_cache": "off",
         "concurrency": 1,
+        "arrival_rate": None,
+        "think_time_s": 0.0,
+        "objectives": None,
         "batch_size": 16,
         "warmup": True,
     }
@@ -135,7 +142,10 @@ def _session(
     elif place == SKIPPED:
         outcome = "skipped"
     if outcome != "scored":
-        names = ("session_s", "overhead_s", "memory", "cost", "gold", "never_switchable")
+        names = (
+            *("session_s", "overhead_s", "memory", "cost", "gold", "never_switchable"),
+            *("load", "worker"),
+        )
         nothing = dict.fromkeys(names)
         return head | nothing | {"outcome": outcome, "reason": f"made to be {outcome}", "turns": []}
     number = int(session_id[1:])
@@ -149,7 +159,10 @@ def _session(
         turn["busy_s"] = busy_s(turn)
         turn["usd"] = turn["busy_s"] / 3600
     busy = sum(turn["busy_s"] for turn in turns)
-    waited = sum(turn["timing"]["turn_s"] for turn in turns)
+    waited = 0.0
+    for turn in turns:
+        turn["at_s"] = waited
+        waited += turn["timing"]["turn_s"]
     kv = max(turn["tokens"]["prompt"] for turn in turns) * 1024
     adapted = any(turn["events"] for turn in turns)
     return head | {
@@ -163,6 +176,7 @@ def _session(
             "adapters": 2 * MIB if adapted else None,
             "kv_formula": kv,
             "kv_measured": kv + 4096,
+            "kv_kept": None,
             "adaptation_peak": 50 * MIB if adapted else None,
             "rss": 900 * MIB,
             "cuda_peak": None,
@@ -178,6 +192,13 @@ def _session(
         if task == "arith"
         else None,
         "never_switchable": task == "arith" if method == SHIFT else None,
+        "load": {
+            "window": f"{method}/{task}/{session_id}",
+            "arrived_s": 0.0,
+            "started_s": 0.0,
+            "ended_s": waited,
+        },
+        "worker": {"index": 0, "machine_class": "cpu-2core"},
     }
 
 
@@ -209,6 +230,7 @@ def _turn(method: str, task: str, number: int, index: int, pace: float) -> dict[
     timing = _timing(method, number, index, pace)
     return {
         "turn_index": index,
+        "at_s": 0.0,
         "user": f"Question {index} of session {number}",
         "reply": _reply(method, task, number, index),
         "served_by": role,
@@ -229,7 +251,9 @@ def _turn(method: str, task: str, number: int, index: int, pace: float) -> dict[
                 "duration_s": timing["turn_s"],
                 "prompt_hash": "0" * 16,
                 "stop_reason": "end_of_turn",
-                "attempts": 1,
+                "reasoning": 0,
+                "failures": [],
+                "engine": None,
             }
         ],
     }

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from harness.engines.base import ModelFacts, Sampling
+from harness.engines.base import NOBODY, ModelFacts, Sampling, Scope
 from harness.engines.chat import prompt_hash
 from harness.engines.compute import cpu_thread
 from harness.engines.transformers.adapters import LoraAdapter, Site, adaptable_sites
@@ -47,7 +47,11 @@ class TransformersEngine:
         self._worker = Worker(f"model-{role}", batch_size, self._serve, shared)
 
     async def generate(
-        self, prompt_ids: list[int], sampling: Sampling, adapter: Adapter | None = None
+        self,
+        prompt_ids: list[int],
+        sampling: Sampling,
+        adapter: Adapter | None = None,
+        scope: Scope = NOBODY,
     ) -> Completion:
         """Generate until end of turn or `max_new_tokens`; the end-of-turn token is counted.
 
@@ -85,6 +89,9 @@ class TransformersEngine:
     def sites(self) -> tuple[Site, ...]:
         """Where adapters act in the model."""
         return adaptable_sites(self.model)
+
+    async def release(self, session: str) -> None:
+        """Nothing is kept for a session."""
 
     async def reset(self) -> None:
         """Nothing outlives a request here: each has a key-value cache of its own."""

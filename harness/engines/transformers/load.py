@@ -19,8 +19,12 @@ from harness.errors import UserError
 from harness.session import Role
 
 
-def load(spec: ModelSpec, role: Role, *, offline: bool, batch_size: int) -> TransformersEngine:
+def load(
+    spec: ModelSpec, role: Role, *, offline: bool, batch_size: int, prefix_cache: bool = False
+) -> TransformersEngine:
     """Load `spec` and start its thread. No code from the hub runs, no pickled weights are read.
+
+    `prefix_cache` changes nothing here: what is kept is decided request by request.
 
     Raises UserError when the model cannot be had, or asks for a GPU that is not there.
     """

@@ -10,6 +10,11 @@ from pydantic import BaseModel, ValidationError
 from harness.errors import UserError, nearest
 
 
+UNQUOTED = "unquoted"
+"""Type of a `PydanticCustomError` whose value is not repeated: it may hold a secret, or says less
+than the message."""
+
+
 def describe(error: ValidationError, model: type[BaseModel], place: object) -> UserError:
     """The first mistake in `error` as a `UserError` at `place`, the others counted.
 
@@ -25,6 +30,8 @@ def describe(error: ValidationError, model: type[BaseModel], place: object) -> U
         problem = f"unknown key {key!r}; {nearest(str(first['loc'][-1]), _fields(parent))}"
     elif first["type"] == "missing":
         problem = f"key {key!r} is missing"
+    elif key and first["type"] == UNQUOTED:
+        problem = f"{key}: {first['msg']}"
     elif key:
         problem = f"{key} = {_short(first['input'])}: {_lower(first['msg'])}"
     else:

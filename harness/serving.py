@@ -15,7 +15,7 @@ from harness.engines.ask import ask, encode
 from harness.engines.base import NOBODY, AdapterHost, Engine, LocalEngine, Sampling, Scope
 from harness.engines.chat import encode_reply
 from harness.engines.encoder import SentenceEncoder
-from harness.engines.pairs import PairSpec
+from harness.engines.pairs import PairSpec, trainer_of
 from harness.engines.work import WorkQueue
 from harness.errors import BenchError, UserError
 from harness.measure.clock import SessionClock
@@ -110,11 +110,6 @@ class EngineSet:
         for engine in (self.F, self.G, *self.trainers.values()):
             await engine.close()
         await self.encoder.close()
-
-
-def trainer_of(role: Role) -> str:
-    """What records call the copy of a model that is adapted where another copy serves."""
-    return f"{role}-training"
 
 
 class MeteredModel:

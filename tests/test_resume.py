@@ -11,7 +11,10 @@ from pathlib import Path
 
 Start = Callable[..., "subprocess.Popen[str]"]
 
-WORDS = ("run", "smoke", "--offline", "--max-new-tokens", "4", "--set", "warmup=false")
+WORDS = (
+    *("run", "smoke", "-m", "original,surrogate", "--offline", "--max-new-tokens", "4"),
+    *("--set", "warmup=false"),
+)
 FOLDERS = 2
 KILLS_PER_FOLDER = 10
 
@@ -60,7 +63,7 @@ def test_a_finished_run_resumes_at_once_and_says_so(smoke_run: Path, bench_proce
     process = bench_process("run", "smoke", "--offline", "--out", "run", cwd=smoke_run.parent)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0
-    assert "all 4 sessions were finished before" in err
+    assert "all 6 sessions were finished before" in err
     assert "up to date" in err
     assert "original" in out
     after = {p: p.stat().st_mtime_ns for p in smoke_run.rglob("*") if p.is_file()}

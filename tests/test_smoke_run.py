@@ -35,6 +35,8 @@ def test_every_session_was_served_in_full(records: list[SessionRecord]) -> None:
     assert sorted((r["method"], r["task"]) for r in records) == [
         ("original", "maths"),
         ("original", "planning"),
+        ("original-cached", "maths"),
+        ("original-cached", "planning"),
         ("surrogate", "maths"),
         ("surrogate", "planning"),
     ]
@@ -61,8 +63,39 @@ def test_the_network_guard_of_that_run_works(tmp_path: Path) -> None:
 
 def test_each_method_is_served_by_its_model(records: list[SessionRecord]) -> None:
     served = {(r["method"], t["served_by"]) for r in records for t in r["turns"]}
-    assert served == {("original", "F"), ("surrogate", "G")}
+    assert served == {("original", "F"), ("original-cached", "F"), ("surrogate", "G")}
 
+
+def test_only_the_method_with_the_prefix_cache_on_reuses_anything(
+    records: list[SessionRecord],
+) -> None:
+    for record in records:
+        cached = [turn["tokens"]["cached"] for turn in record["turns"]]
+        memory = record["memory"]
+        assert memory is not None
+        if record["method"] == "original-cached":
+            assert cached[0] == 0
+            prompts = [turn["tokens"]["prompt"] for turn in record["turns"]]
+            assert all(c >= p for c, p in zip(cached[1:], prompts, strict=False))
+            assert memory["kv_kept"]
+        else:
+            assert cached == [0, 0, 0]
+            assert memory["kv_kept"] is None
+
+
+def test_a_session_is_where_its_window_says(records: list[SessionRecord]) -> None:
+    assert len({r["load"]["window"] for r in records if r["load"]}) == 6
+    for record in records:
+        load, worker = record["load"], record["worker"]
+        assert load is not None
+        assert worker is not None
+        assert worker["machine_class"] == worker["machine_class"].strip() != ""
+        assert 0 <= load["arrived_s"] <= load["started_s"] <= load["ended_s"]
+        ends = [t["at_s"] + t["timing"]["turn_s"] for t in record["turns"]]
+        starts = [t["at_s"] for t in record["turns"]]
+        assert load["started_s"] <= starts[0]
+        assert all(end <= start for end, start in zip(ends, starts[1:], strict=False))
+        assert ends[-1] <= load["ended_s"]
 
 def test_times_are_ordered_and_add_up(records: list[SessionRecord]) -> None:
     for record in records:

@@ -10,9 +10,10 @@ from harness import registry
 from harness.commands.tasks_open import task_class
 from harness.dataset import Dataset
 from harness.engines.embedded.fetch import SCHEME, fetch_one
-from harness.engines.load import resolve_model
-from harness.engines.pairs import load_pair, pair_names
+from harness.engines.load import SERVERS, resolve_model
+from harness.engines.pairs import ModelSpec, load_pair, pair_names, trainer_of, training_copy
 from harness.errors import UserError, nearest
+from harness.session import Role
 
 
 def fetch_by_name(name: str, *, as_json: bool) -> str:
@@ -37,12 +38,29 @@ def fetch_pair(name: str, *, as_json: bool) -> str:
     Raises UserError for an unknown pair or a model that cannot be had.
     """
     pair = load_pair(name)
-    folders = {}
-    for role, spec in (("F", pair.F), ("G", pair.G), ("encoder", pair.encoder)):
-        folders[role] = str(_ready(spec.id, spec.revision))
+    models = {**_parts("F", pair.F), **_parts("G", pair.G)}
+    models["encoder"] = (pair.encoder.id, pair.encoder.revision)
+    folders = {name: str(_ready(*model)) for name, model in models.items()}
     if as_json:
         return json.dumps(folders)
-    return "\n".join(f"{role:<8}{folder}" for role, folder in folders.items())
+    width = max(map(len, folders)) + 2
+    return "\n".join(f"{name:<{width}}{folder}" for name, folder in folders.items())
+
+
+def _parts(role: Role, spec: ModelSpec) -> dict[str, tuple[str, str]]:
+    """What this machine needs of a model, by the name records give it: id and revision.
+
+    Of a model behind a server that is only its tokenizer, and the copy that is adapted here.
+    """
+    parts: dict[str, tuple[str, str]] = {}
+    if spec.engine not in SERVERS:
+        parts[role] = (spec.id, spec.revision)
+    elif spec.tokenizer is not None:
+        parts[f"{role}-tokenizer"] = (spec.tokenizer, spec.revision)
+    training = training_copy(spec)
+    if training is not None and (training.id, training.revision) not in parts.values():
+        parts[trainer_of(role)] = (training.id, training.revision)
+    return parts
 
 
 def fetch_dataset(name: str, *, as_json: bool) -> str:

@@ -22,6 +22,9 @@ ENGINES = ("transformers", "vllm", "openai")
 """Each is a package here, whose `load.py` has `load` (with `load_engine`'s parameters) and whose
 `options.py` has `Options` and imports nothing heavy."""
 
+SERVERS = ("openai",)
+"""Those that ask another process: no weights of theirs are needed on this machine."""
+
 
 def options_class(engine: str) -> type[BaseModel]:
     """The class that a model's `options` are validated with; unknown keys are refused by it."""
@@ -47,20 +50,14 @@ def load_engine(
 
 def load_trainer(spec: ModelSpec, role: Role, *, offline: bool) -> LocalEngine | None:
     """The copy of a served model whose weights are adapted; None where `spec` asks for none."""
-    if spec.training is None:
+    from harness.engines.pairs import training_copy
+
+    copy = training_copy(spec)
+    if copy is None:
         return None
-    from harness.engines.pairs import ModelSpec
     from harness.engines.transformers.load import load
 
-    training = spec.training
-    copy = ModelSpec(
-        id=training.id or spec.id,
-        revision=training.revision or spec.revision,
-        dtype=training.dtype,
-        device=training.device,
-        chat_template_args=spec.chat_template_args,
-    )
-    return load(copy, role, offline=offline, batch_size=1, prefix_cache=False)
+    return load(copy, role, offline=offline, batch_size=1)
 
 
 def load_encoder(spec: EncoderSpec, *, offline: bool) -> SentenceEncoder:

@@ -18,9 +18,11 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
-from harness.config_errors import describe
+from harness.config_errors import UNQUOTED, describe
 from harness.errors import UserError, nearest
+from harness.session import Role
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -81,7 +83,8 @@ class ModelSpec(_Strict):
         try:
             cls(**self.options)
         except ValidationError as error:
-            raise ValueError(str(describe(error, cls, f"options of {self.engine}"))) from None
+            problem = describe(error, cls, f"options of {self.engine}")
+            raise PydanticCustomError(UNQUOTED, "{problem}", {"problem": str(problem)}) from None
         return self
 
 
@@ -174,6 +177,25 @@ def load_pair(name_or_path: str) -> PairSpec:
 def is_folder_id(model_id: str) -> bool:
     """Whether a model id names a folder; `org/name` never does, whatever lies around."""
     return model_id.startswith((".", "/", "~"))
+
+
+def training_copy(spec: ModelSpec) -> ModelSpec | None:
+    """The copy of a served model that transformers adapts; None where `spec` asks for none."""
+    training = spec.training
+    if training is None:
+        return None
+    return ModelSpec(
+        id=training.id or spec.id,
+        revision=training.revision or spec.revision,
+        dtype=training.dtype,
+        device=training.device,
+        chat_template_args=spec.chat_template_args,
+    )
+
+
+def trainer_of(role: Role) -> str:
+    """What records call the copy of a model that is adapted where another copy serves."""
+    return f"{role}-training"
 
 
 def _anchored(spec: ModelSpec, folder: Path) -> ModelSpec:

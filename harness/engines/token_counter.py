@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.engines.load import resolve_model
+from harness.engines.load import SERVERS, resolve_model
 from harness.engines.pairs import ModelSpec
 from harness.errors import UserError
 
@@ -19,7 +19,12 @@ def load_counter(spec: ModelSpec) -> Callable[[Sequence[str]], list[int]]:
     Asks no network: embedded models are built on first use, others must have been fetched. Raises
     UserError when the tokenizer cannot be had.
     """
-    folder = Path(resolve_model(spec.id, offline=True, revision=spec.revision))
+    if spec.engine in SERVERS and spec.tokenizer is None:
+        raise UserError(
+            spec.id, "is behind a server and its tokenizer is not known; add tokenizer = '...'"
+        )
+    source = spec.tokenizer or spec.id
+    folder = Path(resolve_model(source, offline=True, revision=spec.revision))
     # The file alone loads in a blink; the library that reads every kind takes seconds to import.
     return _fast(folder) if (folder / _TOKENIZER).is_file() else _any(folder, spec)
 

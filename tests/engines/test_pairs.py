@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.engines.pairs import load_pair, pair_names, pair_summaries
+from harness.engines.pairs import load_pair, pair_names, pair_summaries, training_copy
 from harness.errors import UserError
 
 GOOD = """
@@ -23,7 +23,9 @@ id = "org/encoder"
 
 
 def test_shipped_pairs_load():
-    assert pair_names() == ["embedded", "llama", "qwen2.5", "qwen3", "smollm2"]
+    assert pair_names() == [
+        *("embedded", "llama", "llama-server", "qwen2.5", "qwen3", "qwen3-vllm", "smollm2")
+    ]
     for name in pair_names():
         pair = load_pair(name)
         assert pair.name == name
@@ -72,6 +74,36 @@ def test_a_users_file(tmp_path: Path):
             "G.engine = 'transformer': unknown engine; did you mean 'transformers'?",
         ),
         ('id = "org/small"', 'id = "a/b"\nchat_template_args = 1', "G.chat_template_args = 1"),
+        (
+            'id = "org/small"',
+            'id = "a/b"\noptions = { prefix_cache_gb = 1 }',
+            "options of transformers: unknown key 'prefix_cache_gb'; did you mean 'prefix_cache_gi",
+        ),
+        (
+            'id = "org/small"',
+            'id = "a/b"\nengine = "vllm"\noptions = { max_loras = 0 }',
+            "options of vllm: max_loras = 0: input should be greater than or equal to 1",
+        ),
+        (
+            'id = "org/small"',
+            'id = "a"\nengine = "openai"',
+            "options of openai: key 'base_url' is missing",
+        ),
+        (
+            'id = "org/small"',
+            'id = "a"\nengine = "openai"\noptions = { base_url = "http://me:secret@host/v1" }',
+            "holds a user or password; give the key by api_key_env",
+        ),
+        (
+            'id = "org/small"',
+            'id = "a"\nengine = "openai"\noptions = { base_url = "host:8000" }',
+            "is no plain http(s) address, e.g. http://127.0.0.1:8000/v1",
+        ),
+        (
+            'id = "org/small"',
+            'id = "a"\ntraining = { dtyp = "auto" }',
+            "unknown key 'G.training.dtyp'; did you mean 'dtype'?",
+        ),
         ('summary = "mine"', 'summary = "mine"\nG = "org/small"', "is not valid TOML"),
         ('summary = "mine"', "encoder = 3", "is not valid TOML"),
         ('summary = "mine"', "prices = 3", "prices = 3: input should be a valid dictionary"),
@@ -103,6 +135,28 @@ def test_mistakes_are_named_on_one_line(tmp_path: Path, old: str, new: str, expe
     assert message.startswith(f"{path}: ")
     assert expected in message
     assert "\n" not in message
+
+
+def test_every_folder_of_a_file_is_taken_from_where_it_lies(tmp_path: Path):
+    path = tmp_path / "mine.toml"
+    served = 'id = "served"\nengine = "openai"\noptions = { base_url = "http://h/v1" }'
+    served += '\ntokenizer = "./tokens"\ntraining = { id = "./weights" }'
+    path.write_text(GOOD.replace('id = "org/small"', served), "utf-8")
+    spec = load_pair(str(path)).G
+    assert spec.id == "served"
+    assert spec.tokenizer == str(tmp_path / "tokens")
+    copy = training_copy(spec)
+    assert copy is not None
+    assert (copy.id, copy.engine) == (str(tmp_path / "weights"), "transformers")
+
+
+def test_a_password_in_an_address_is_not_printed(tmp_path: Path):
+    path = tmp_path / "mine.toml"
+    served = 'id = "a"\nengine = "openai"\noptions = { base_url = "http://me:hunter2@host/v1" }'
+    path.write_text(GOOD.replace('id = "org/small"', served), "utf-8")
+    with pytest.raises(UserError) as caught:
+        load_pair(str(path))
+    assert "hunter2" not in str(caught.value)
 
 
 def test_files_that_cannot_be_read(tmp_path: Path):

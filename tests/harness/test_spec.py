@@ -39,6 +39,11 @@ def test_hash_is_the_same_in_every_process_and_reads_back_from_its_json() -> Non
         {"limit": 2},
         {"max_new_tokens": 9},
         {"concurrency": 2},
+        {"arrival_rate": 60.0},
+        {"think_time": 1.0},
+        {"settings": ("prefix_cache=on",)},
+        {"settings": ("objectives.ttft_s=0.5",)},
+        {"methods": ("original:prefix_cache=on",)},
         {"methods": ("original",)},
         {"tasks": ("maths",)},
         {"settings": ("generation.temperature=0.5",)},
@@ -71,6 +76,34 @@ def test_methods_of_the_profile_are_found_by_label() -> None:
     spec, _ = load_spec("demo", Overrides(methods=("original", "truncation-2")))
     assert [m.id for m in spec.methods] == ["original", "truncation-2"]
     assert spec.methods[1].args == {"last_turns": 2}
+
+
+def test_the_prefix_cache_is_a_setting_of_the_run_or_of_one_method() -> None:
+    spec = smoke(methods=("original", "original:prefix_cache=on", "surrogate:prefix_cache=off"))
+    assert [m.id for m in spec.methods] == [
+        *("original", "original:prefix_cache=on", "surrogate:prefix_cache=off")
+    ]
+    assert [m.args for m in spec.methods] == [{}, {}, {}]
+    assert [spec.caches(m) for m in spec.methods] == [False, True, False]
+    on = smoke(settings=("prefix_cache=on",), methods=("original", "surrogate:prefix_cache=off"))
+    assert [on.caches(m) for m in on.methods] == [True, False]
+    with pytest.raises(UserError, match=r"prefix_cache = 'yes': input should be 'on' or 'off'"):
+        smoke(methods=("original:prefix_cache=yes",))
+
+
+@pytest.mark.parametrize("profile", sorted(summaries("profiles")))
+def test_every_profile_reports_the_original_with_and_without_caching(profile: str) -> None:
+    spec, _ = load_spec(profile, Overrides())
+    cached = {spec.caches(m) for m in spec.methods if m.name == spec.reference}
+    assert cached == {True, False}
+
+
+def test_sessions_either_wait_for_room_or_arrive_by_themselves() -> None:
+    assert smoke().alone
+    assert not smoke(concurrency=2).alone
+    assert not smoke(arrival_rate=10.0).alone
+    with pytest.raises(UserError, match="concurrency and arrival_rate exclude each other"):
+        smoke(arrival_rate=10.0, concurrency=2)
 
 
 def test_method_ids_sort_their_arguments() -> None:

@@ -6,6 +6,9 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic_core import PydanticCustomError
+
+from harness.config_errors import UNQUOTED
 
 
 class Options(BaseModel):
@@ -48,7 +51,9 @@ class Options(BaseModel):
         except ValueError:
             good, user = False, None
         if user:
-            raise ValueError("holds a user or password; give the key by api_key_env")
+            raise PydanticCustomError(
+                UNQUOTED, "holds a user or password; give the key by api_key_env"
+            )
         if not good or parts.query or parts.fragment:
             raise ValueError("is no plain http(s) address, e.g. http://127.0.0.1:8000/v1")
         return url.rstrip("/")

@@ -101,6 +101,19 @@ def cli(ctx: click.Context) -> None:
     "--retry-errors", is_flag=True, help="Serve again the sessions that failed in an earlier start."
 )
 @click.option("--offline", is_flag=True, help="Never touch the network.")
+@click.option(
+    "--executor",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="Serve in this process, or on the workers of a Ray cluster.",
+)
+@click.option("--workers", type=click.IntRange(min=1), help="Of ray.  [default: what fits]")
+@click.option(
+    "--shard",
+    metavar="I/N",
+    help="Only every N-th session of each task, from the I-th; `merge` joins the N runs.",
+)
 def run(profile: str, methods: tuple[str, ...], tasks: tuple[str, ...], **options: Any) -> None:
     """Serve PROFILE (a name or a TOML file), score it and report it.
 
@@ -113,6 +126,17 @@ def run(profile: str, methods: tuple[str, ...], tasks: tuple[str, ...], **option
     chosen = tuple(m for text in methods for m in split_named(text))
     names = tuple(t for text in tasks for t in split_named(text))
     sys.exit(run_profile(profile, methods=chosen, tasks=names, **options))
+
+
+@cli.command()
+@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("runs", metavar="RUN...", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.option("--partial", is_flag=True, help="Also when shards or sessions are missing.")
+def merge(out: Path, runs: tuple[Path, ...], partial: bool) -> None:
+    """Join the shards of one run (see `run --shard`) into the new run folder OUT; report it."""
+    from harness.commands.merge import merge_folders
+
+    merge_folders(out, runs, partial=partial)
 
 
 @cli.command()
@@ -174,6 +198,34 @@ def fetch(name: str, as_json: bool) -> None:
     from harness.commands.fetch import fetch_by_name
 
     click.echo(fetch_by_name(name, as_json=as_json))
+
+
+@cli.command(name="serve-check")
+@click.argument("url")
+@click.option("--model", metavar="NAME", help="Which model.  [default: the only one served]")
+@click.option(
+    "--api-key-env", metavar="VAR", help="The environment variable that holds the server's key."
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object and nothing else.")
+def serve_check(url: str, model: str | None, api_key_env: str | None, as_json: bool) -> None:
+    """Find out what the OpenAI-compatible server at URL can and cannot do for a benchmark.
+
+    URL goes up to and with /v1. About ten small requests are sent, the longest of some 1,500
+    tokens: does it stream, count its tokens, tell and take token ids, report and separate what it
+    caches, load adapters? Then this machine's client is held to a local server of known timing.
+    Every answer comes with what follows from it; the tables of a pair file for it come last.
+
+    
+    Examples:
+      run_bench.py serve-check http://127.0.0.1:8000/v1
+      run_bench.py serve-check https://api.example.com/v1 --model NAME --api-key-env EXAMPLE_KEY
+
+    A key is read from the environment only, and shown nowhere. Exit code: 0 the server can be
+    benchmarked, 1 it cannot, 2 a mistake in what was given (address, key or model).
+    """
+    from harness.commands.serve_check import check_server
+
+    sys.exit(check_server(url, model=model, api_key_env=api_key_env, as_json=as_json))
 
 
 _path_option = click.option(

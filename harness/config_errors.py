@@ -9,7 +9,6 @@ from pydantic import BaseModel, ValidationError
 
 from harness.errors import UserError, nearest
 
-
 UNQUOTED = "unquoted"
 """Type of a `PydanticCustomError` whose value is not repeated: it may hold a secret, or says less
 than the message."""

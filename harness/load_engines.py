@@ -1,9 +1,11 @@
-"""The models of a run, loaded together."""
+"""The models of a run, loaded together, and the client that measures those of a server."""
 
 from __future__ import annotations
 
-from harness.engines.load import load_encoder, load_engine, load_trainer
-from harness.engines.pairs import ModelSpec
+from typing import Any
+
+from harness.engines.load import SERVERS, load_encoder, load_engine, load_trainer
+from harness.engines.pairs import ModelSpec, PairSpec
 from harness.serving import EngineSet
 from harness.session import Role
 from harness.spec import RunSpec
@@ -33,3 +35,16 @@ def load_engines(spec: RunSpec, *, offline: bool) -> EngineSet:
         adapt_concurrency=spec.adapt_concurrency,
         trainers=trainers,
     )
+
+
+def measure_own_client(pair: PairSpec) -> dict[str, Any] | None:
+    """How far this process's client is from the truth, as JSON values; None: it asks no server.
+
+    Raises ClientTooSlow (a BenchError) where it is too far to report a server's times. Starts an
+    event loop, so none may be running in this thread.
+    """
+    if not any(model.engine in SERVERS for model in (pair.F, pair.G)):
+        return None
+    from harness.engines.openai.self_check import check_client
+
+    return check_client().record()

@@ -5,7 +5,7 @@ Times are seconds, sizes bytes, money US dollars. `None` means unknown, never ze
 
 from __future__ import annotations
 
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Any, Literal, TypedDict
 
 SCHEMA_VERSION = 3
 
@@ -175,7 +175,7 @@ class WorkerRecord(TypedDict):
 class SessionRecord(TypedDict):
     """One line of `sessions.jsonl`: a finished (method, task, session, seed).
 
-    `load` and `worker`: None where nothing was served.
+    `load` and `worker`: None where nothing was attempted.
 
     `never_switchable`: of a method that changes models during a session, whether this session is
     too short to show it; None for a method that does not.
@@ -200,7 +200,6 @@ class SessionRecord(TypedDict):
     load: LoadRecord | None
     worker: WorkerRecord | None
     finished_at: str
-    wall_s: NotRequired[float]
 
 
 class ScoreRecord(TypedDict):
@@ -232,13 +231,17 @@ class DataFacts(TypedDict, total=False):
     `task_hashes`: of each task's sessions. `dropped`: counts by reason what each task left out,
     which `dropped.jsonl` lists. `data`: SHA-256 by path, below their common
     folder, of the files that a task read. `client`: how far behind the truth this machine's client
-    was when it measured a stub server; None where no server is asked.
+    was when it measured a stub server; None where no server is asked. `shard`: which part of a run
+    this is, as `whole` describes it. `shards`: the parts that a run was merged from.
     """
 
     task_hashes: dict[str, str]
     dropped: dict[str, dict[str, int]]
     data: dict[str, dict[str, str]]
     client: dict[str, Any] | None
+    shard: dict[str, int]
+    whole: dict[str, Any]
+    shards: list[dict[str, Any]]
 
 
 class Manifest(DataFacts):

@@ -31,7 +31,8 @@ ADAPTERS = "adapters"
 WORK = "work"
 LOCK = ".lock"
 
-_PROSE = ("summary", "pair.summary")
+PROSE = ("summary", "pair.summary")
+"""Where a canonical spec holds words for people, which change no question."""
 
 
 class UnitKey(NamedTuple):
@@ -161,9 +162,10 @@ def check_same_run(folder: Path, manifest: Manifest) -> None:
     of machine: timings of two machines are never mixed.
     """
     old = read_manifest(folder)
-    changed = [c for c in differences(old["spec"], manifest["spec"]) if c[0] not in _PROSE]
+    changed = [c for c in differences(old["spec"], manifest["spec"]) if c[0] not in PROSE]
     for name in ("hash_recipe", "sessions_hash", "sources"):
         changed += differences(_part(old, name), _part(manifest, name))
+    changed += differences({"shard": old.get("shard")}, {"shard": manifest.get("shard")})
     there, here = (m["hardware"].get("machine_class") for m in (old, manifest))
     changed += differences({"machine_class": there}, {"machine_class": here})
     if changed:

@@ -45,6 +45,7 @@ class UnitServer:
         """
         spec = self.spec
         method = next(m for m in spec.methods if m.id == unit.key.method)
+        started = window.now()
         try:
             record = await serve_session(
                 unit.key,
@@ -63,6 +64,13 @@ class UnitServer:
             )
         except Exception as error:
             record = unserved(unit.key, unit.session, "error", one_line(error))
+            record["load"] = {  # a session that failed took its time, too
+                "window": window.name,
+                "arrived_s": started if arrived_s is None else arrived_s,
+                "started_s": started,
+                "ended_s": window.now(),
+            }
+            record["worker"] = {"index": window.worker, "machine_class": window.machine_class}
             return Served(record, traceback.format_exc())
         return Served(record, None)
 

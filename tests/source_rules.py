@@ -164,6 +164,17 @@ def _names_harness(module: Module, argument: ast.expr | None) -> bool:
     return bool(paths) and all(path.startswith("harness.") for path in paths)
 
 
+def replacing_text(module: Module) -> list[str]:
+    """A console that replaces `:name:` by a symbol would change methods' names and models' text."""
+    return [
+        at(module, node, "Console without emoji=False")
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Call)
+        and dotted(node.func).split(".")[-1] == "Console"
+        and not any(k.arg == "emoji" and ast.unparse(k.value) == "False" for k in node.keywords)
+    ]
+
+
 def known_names(module: Module, names: frozenset[str]) -> list[str]:
     """No method or dataset name in harness: not as a string or part of a path, nor as a definition.
 

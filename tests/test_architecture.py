@@ -17,6 +17,7 @@ from tests.source_rules import (
     one_way_imports,
     reaching,
     registered_names,
+    replacing_text,
     snippet,
     source_paths,
     unsafe,
@@ -25,7 +26,9 @@ from tests.source_rules import (
 MAX_LINES = 400
 
 
-@pytest.mark.parametrize("rule", [one_way_imports, reaching, unsafe, mutable_globals])
+@pytest.mark.parametrize(
+    "rule", [one_way_imports, reaching, unsafe, mutable_globals, replacing_text]
+)
 def test_sources_keep(rule):
     assert [breach for module in modules() for breach in rule(module)] == []
 
@@ -49,6 +52,8 @@ def test_modules_are_short():
 @pytest.mark.parametrize(
     ("rule", "path", "source"),
     [
+        (replacing_text, "harness/a.py", "c = Console(stderr=True)"),
+        (replacing_text, "harness/a.py", "c = rich.console.Console(emoji=True)"),
         (one_way_imports, "harness/a.py", "import baselines"),
         (one_way_imports, "harness/a.py", "from tasks.maths import Maths"),
         (one_way_imports, "harness/a.py", "def f():\n    import soma.gate"),

@@ -21,7 +21,7 @@ from harness.store import SCORES, SESSIONS, SUMMARY, read_manifest
 
 def score_folder(run: Path, console: Console | None = None) -> None:
     """Score `run` anew. Raises UserError when it is no run folder."""
-    console = console or Console(stderr=True)
+    console = console or Console(stderr=True, emoji=False)
     encoder = read_manifest(run)["spec"]["pair"]["encoder"]
     with _Bars(console) as bars:
         score_run(
@@ -34,7 +34,7 @@ def score_folder(run: Path, console: Console | None = None) -> None:
 
 def report_folder(run: Path, console: Console | None = None) -> None:
     """Write the report of `run` anew, scoring it first when its scores are missing or old."""
-    console = console or Console(stderr=True)
+    console = console or Console(stderr=True, emoji=False)
     read_manifest(run)
     if _is_older(run / SCORES, run / SESSIONS):
         score_folder(run, console)
@@ -54,7 +54,7 @@ def report_if_stale(run: Path, console: Console) -> None:
 def show_main_table(run: Path) -> None:
     """Print the table that a reader looks at first."""
     summary: dict[str, Any] = json.loads((run / SUMMARY).read_text("utf-8"))
-    Console().print(to_console(build_tables(summary)[0]))
+    Console(emoji=False).print(to_console(build_tables(summary)[0]))
 
 
 def _is_older(made: Path, source: Path) -> bool:

@@ -28,7 +28,7 @@ def show_session(folder: Path, session_id: str, seed: int | None) -> None:
     shown = sorted(
         (r for r in mine if r["seed"] == first_seed), key=lambda r: order.index(r["method"])
     )
-    Console().print(_table(shown))
+    Console(emoji=False).print(_table(shown))
 
 
 def _table(records: list[SessionRecord]) -> Table:

@@ -57,7 +57,7 @@ def show_context(
         update={key: value for key, value in given.items() if value is not None}
     )
     sessions = _chosen(open_task(name, path, args).sessions(), session, limit)
-    console = Console(stderr=True)
+    console = Console(stderr=True, emoji=False)
     judge = ContextFilter(settings)
     try:
         shown = track(sessions, "judging", console=console, disable=not console.is_terminal)
@@ -68,7 +68,7 @@ def show_context(
         print(json.dumps([_as_json(s, verdict) for s, verdict in verdicts], ensure_ascii=False))
     else:
         table = _turns(*verdicts[0]) if session else _sessions(verdicts, settings)
-        Console().print(to_console(table))
+        Console(emoji=False).print(to_console(table))
 
 
 def _chosen(sessions: Iterator[Session], name: str | None, limit: int | None) -> list[Session]:

@@ -38,7 +38,7 @@ def show_task(name: str, path: Path | None, args: Sequence[str]) -> None:
     """
     cls = task_class(name)
     sessions = _what_there_is(name, cls, path, args)
-    Console().print(Group(_card(name, cls), Text(), sessions))
+    Console(emoji=False).print(Group(_card(name, cls), Text(), sessions))
 
 
 def show_task_session(name: str, path: Path | None, args: Sequence[str], session_id: str) -> None:
@@ -46,7 +46,7 @@ def show_task_session(name: str, path: Path | None, args: Sequence[str], session
     ids: list[str] = []
     for session in open_task(name, path, args).sessions():
         if session.id == session_id:
-            return Console().print(_session(session))
+            return Console(emoji=False).print(_session(session))
         ids.append(session.id)
     raise UserError("--session", f"{name} has no session {session_id!r}; {_help(session_id, ids)}")
 

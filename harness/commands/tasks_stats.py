@@ -66,7 +66,7 @@ def show_stats(
 
     `tokens` None: counted for people, not for JSON. Raises UserError for wrong arguments or data.
     """
-    console = Console(stderr=True)
+    console = Console(stderr=True, emoji=False)
     counter = _counter(pair) if (not as_json if tokens is None else tokens) else _no_counter()
     task = open_task(name, path, args)
     with _shown(task, console) as items:
@@ -127,7 +127,7 @@ def _shown(task: Task, console: Console) -> Iterator[Iterator[Session | Drop]]:
 
 
 def _print(stats: TaskStats, task: Task, counter: Counter) -> None:
-    console = Console()
+    console = Console(emoji=False)
     overview, _, *others = task_tables(stats, task.card, counter.note)
     for table in (overview, turns_table(stats, counter.note, _CONSOLE_TURNS), *others):
         console.print(to_console(table))

@@ -23,19 +23,22 @@ PACKAGES = (
 )
 
 
-def machine_class() -> str:
-    """The name under which timings may be compared: the card's, else "cpu-" and the cores."""
-    name: str = hardware()["machine_class"]
+def machine_class(cores: int | None = None) -> str:
+    """The name under which timings may be compared: the card's, else "cpu-" and the cores.
+
+    `cores`: how many this process was given; None, all that it may run on.
+    """
+    name: str = hardware(cores)["machine_class"]
     return name
 
 
-def hardware() -> dict[str, Any]:
+def hardware(cores: int | None = None) -> dict[str, Any]:
     """Processor, cores, memory, operating system, accelerators, and the class name they make."""
     import psutil
     import torch
 
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = cores or available_cores()
     return {
         "machine_class": _slug(gpus[0]) if gpus else f"cpu-{cores}core",
         "cpu": _cpu_name(),
@@ -47,6 +50,13 @@ def hardware() -> dict[str, Any]:
         "cuda": torch.version.cuda,
         "torch_threads": torch.get_num_threads(),
     }
+
+
+def available_cores() -> int:
+    """How many cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def packages() -> dict[str, str]:

@@ -20,6 +20,7 @@ class MemoryMeter:
     _called: set[str] = field(default_factory=set)
     _kv_formula: int | None = None
     _kv_measured: int | None = None
+    _kept_now: dict[str, int] = field(default_factory=dict)
     _kv_kept: int | None = None
     _rss: int = 0
     _adapters: int | None = None
@@ -30,7 +31,9 @@ class MemoryMeter:
         self._called.add(completion.role)
         self._kv_formula = _larger(self._kv_formula, completion.kv_bytes_formula)
         self._kv_measured = _larger(self._kv_measured, completion.kv_bytes_measured)
-        self._kv_kept = _larger(self._kv_kept, completion.kv_bytes_kept)
+        if completion.kv_bytes_kept is not None:
+            self._kept_now[completion.role] = completion.kv_bytes_kept
+            self._kv_kept = _larger(self._kv_kept, sum(self._kept_now.values()))
         self.sample()
 
     def embedded(self) -> None:

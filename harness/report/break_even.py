@@ -12,23 +12,29 @@ from itertools import accumulate
 from typing import Literal, TypedDict
 
 from harness.record import SessionRecord, TurnRecord
+from harness.report.calls import retried
+from harness.report.metrics import paid_by_time
 from harness.report.read import Cell, attempt
 from harness.stats import UnpairedSessions, require_same_sessions
 
 Measure = Literal["usd", "busy_s"]
 
+_UNLIKE = "the sessions were served on machines of several classes"
+
 
 class BreakEven(TypedDict):
     """`turn`: None where it is not reached. `measure`: what counts as cost, None without sessions.
 
-    `sessions`: how many both served. `longest`: turns of the longest of them. `refused`: why there
-    is none, where the session sets differ.
+    `sessions`: how many both served. `longest`: turns of the longest of them. `retried`: how many
+    sessions were left out since their cost goes by time and a call was tried again. `refused`: why
+    there is none, where the session sets differ or costs go by the time of unlike machines.
     """
 
     turn: int | None
     measure: Measure | None
     sessions: int
     longest: int
+    retried: int
     refused: str | None
 
 
@@ -37,22 +43,27 @@ def break_even(ours: Cell, reference: Cell) -> BreakEven:
     try:
         require_same_sessions(map(attempt, ours.sessions), map(attempt, reference.sessions))
     except UnpairedSessions as error:
-        return _nothing(str(error))
+        return _nothing(refused=str(error))
     left, right = _by_attempt(ours), _by_attempt(reference)
-    shared = sorted(left.keys() & right.keys())
-    if not shared:
-        return _nothing(None)
-    pairs = [(left[key], right[key]) for key in shared]
-    every_turn = [turn for pair in pairs for session in pair for turn in session["turns"]]
+    shared = [(left[key], right[key]) for key in sorted(left.keys() & right.keys())]
+    every_turn = [turn for pair in shared for session in pair for turn in session["turns"]]
     measure: Measure = "usd" if all(t["usd"] is not None for t in every_turn) else "busy_s"
+    by_time = measure == "busy_s" or any(paid_by_time(s) for pair in shared for s in pair)
+    if shared and by_time and ours.unlike_machines:
+        return _nothing(refused=_UNLIKE)
+    pairs = [pair for pair in shared if not (by_time and any(map(retried, pair)))]
+    left_out = len(shared) - len(pairs)
+    if not pairs:
+        return _nothing(left_out=left_out)
     longest = max(len(session["turns"]) for pair in pairs for session in pair)
     mine = mean_so_far([_costs(session["turns"], measure) for session, _ in pairs], longest)
     theirs = mean_so_far([_costs(session["turns"], measure) for _, session in pairs], longest)
     return {
         "turn": first_lasting(mine, theirs),
         "measure": measure,
-        "sessions": len(shared),
+        "sessions": len(pairs),
         "longest": longest,
+        "retried": left_out,
         "refused": None,
     }
 
@@ -86,5 +97,12 @@ def _costs(turns: Sequence[TurnRecord], measure: Measure) -> list[float]:
     return [turn["usd"] for turn in turns if turn["usd"] is not None]
 
 
-def _nothing(refused: str | None) -> BreakEven:
-    return {"turn": None, "measure": None, "sessions": 0, "longest": 0, "refused": refused}
+def _nothing(*, refused: str | None = None, left_out: int = 0) -> BreakEven:
+    return {
+        "turn": None,
+        "measure": None,
+        "sessions": 0,
+        "longest": 0,
+        "retried": left_out,
+        "refused": refused,
+    }

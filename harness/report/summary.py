@@ -7,9 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from harness.report.adaptation import adaptation_counts, never_switchable
+from harness.report.adaptation_load import adaptation_under_load
 from harness.report.break_even import break_even
-from harness.report.metrics import METRICS, Metric, Values, read_scores, read_values
+from harness.report.calls import retried, tries_failed
+from harness.report.load import load, objectives
+from harness.report.metric_list import METRICS
+from harness.report.metrics import Metric, Values, read_scores, read_values
 from harness.report.planted_drift import planted_drift
+from harness.report.prefix_cache import turn_groups
 from harness.report.read import ALL, Cell, RunData, attempt, read_run
 from harness.stats import (
     LEVEL,
@@ -28,7 +33,10 @@ from harness.stats import (
 )
 from harness.store import SUMMARY, write_json
 
-SUMMARY_SCHEMA = 2
+SUMMARY_SCHEMA = 3
+
+_BY_MACHINE = ("s", "bytes", "usd")
+"""Units of what cannot be compared between unlike machines."""
 
 
 def summarize(run: Path) -> dict[str, Any]:
@@ -55,11 +63,19 @@ def build_summary(data: RunData) -> dict[str, Any]:
         "spec_hash": data.manifest["spec_hash"],
         "pair": spec["pair"]["name"],
         "machine": data.manifest["hardware"].get("machine_class"),
+        "machine_classes": data.machine_classes,
+        "workers": data.worker_count,
+        "timing_refused": data.timing_refused,
         "history": spec["history"],
+        "prefix_cache": _prefix_cache(data),
         "concurrency": spec["concurrency"],
+        "arrival_rate": spec["arrival_rate"],
+        "think_time_s": spec["think_time_s"],
+        "objectives": objectives(spec) or None,
         "seeds": list(spec["seeds"]),
         "generation": spec["generation"],
         "reference": data.reference,
+        "cached_reference": data.cached_reference,
         "methods": data.methods,
         "tasks": data.tasks,
         "scorers": data.scorer_names,
@@ -70,19 +86,32 @@ def build_summary(data: RunData) -> dict[str, Any]:
         "results": [
             _result(data, task, method) for task in [*data.tasks, ALL] for method in data.methods
         ],
+        "load": load(data),
+        "adaptation_under_load": adaptation_under_load(data),
         "planted_drift": planted_drift(data),
     }
 
 
 def overhead_share(data: RunData) -> float | None:
-    """Sum of overhead_s over sum of session_s, of the served sessions that know both."""
+    """Sum of overhead_s over sum of session_s, of the served sessions that know both.
+
+    Those in which a call was tried again are left out. None for unlike machines.
+    """
     known = [
         (s["overhead_s"], s["session_s"])
         for s in data.sessions
-        if s["overhead_s"] is not None and s["session_s"] is not None
+        if s["overhead_s"] is not None and s["session_s"] is not None and not retried(s)
     ]
+    if data.timing_refused:
+        return None
     total = sum(session for _, session in known)
     return sum(overhead for overhead, _ in known) / total if total > 0 else None
+
+
+def _prefix_cache(data: RunData) -> str:
+    """ "on" or "off" where all methods have it alike, else "mixed"."""
+    found = {data.caches(method) for method in data.methods}
+    return "mixed" if len(found) > 1 else ("on" if found == {True} else "off")
 
 
 def _session_counts(data: RunData) -> dict[str, int]:
@@ -97,11 +126,12 @@ def _outcomes(cells: Any) -> dict[str, int]:
 
 def _result(data: RunData, task: str, method: str) -> dict[str, Any]:
     cell = data.of(task, method)
-    against = data.reference if method != data.reference else None
-    compared = data.of(task, against) if against is not None else None
+    compared = _other(data, task, method, data.reference)
+    cached = _other(data, task, method, data.cached_reference)
     names = data.scorer_names if task == ALL else list(data.scorers[task])
     metrics: dict[str, Any] = {}
     difference: dict[str, Any] = {}
+    against_cached: dict[str, Any] = {}
     for name in names:
         values = read_scores(name, cell)
         metrics[name] = _metric(values)
@@ -111,19 +141,44 @@ def _result(data: RunData, task: str, method: str) -> dict[str, Any]:
     for metric in METRICS:
         values = read_values(metric, cell)
         metrics[metric.name] = _metric(values) | _extras(metric, values, cell, data)
+        why = data.timing_refused if metric.unit in _BY_MACHINE and not values.known else None
         if compared is not None:
             theirs = read_values(metric, compared)
-            difference[metric.name] = _difference(cell, compared, values, theirs)
+            difference[metric.name] = _difference(cell, compared, values, theirs, why)
+        if cached is not None and metric.name == "session_s":
+            theirs = read_values(metric, cached)
+            against_cached[metric.name] = _difference(cell, cached, values, theirs, why)
+    if cached is not None:
+        against_cached["break_even"] = break_even(cell, cached)
     return {
         "task": task,
         "method": method,
         "is_reference": method == data.reference,
+        "prefix_cache": "on" if data.caches(method) else "off",
         "sessions": _outcomes([cell]),
         "sessions_never_switchable": never_switchable(cell),
+        "retried": _retried(cell),
         "adaptation": adaptation_counts(cell),
         "break_even": None if compared is None else break_even(cell, compared),
+        "against_cached": against_cached or None,
+        "turn_groups": turn_groups(cell),
         "metrics": metrics,
         "difference": difference or None,
+    }
+
+
+def _other(data: RunData, task: str, method: str, other: str | None) -> Cell | None:
+    """What `other` did on the task; None for the method itself."""
+    return None if other is None or other == method else data.of(task, other)
+
+
+def _retried(cell: Cell) -> dict[str, int]:
+    """Tries that failed before others succeeded, in served sessions."""
+    turns = [turn for session in cell.served for turn in session["turns"]]
+    return {
+        "sessions": sum(map(retried, cell.served)),
+        "turns": sum(tries_failed(turn) > 0 for turn in turns),
+        "tries": sum(map(tries_failed, turns)),
     }
 
 
@@ -142,12 +197,13 @@ def _metric(values: Values) -> dict[str, Any]:
 
 def _extras(metric: Metric, values: Values, cell: Cell, data: RunData) -> dict[str, Any]:
     """Percentiles for latencies, the largest value for memory."""
-    if metric.group == "memory":
+    if metric.unit == "bytes":
         return {"max": max(values.known.values(), default=None)}
     if not metric.percentiles:
         return {}
     known = list(values.known.values())
     failed = [attempt(s) for s in cell.sessions if s["outcome"] == "error"]
+    failed = [] if cell.unlike_machines else failed
     failures = sum(data.turns_of[a] for a in failed) if metric.level == "turn" else len(failed)
     extras: dict[str, Any] = {f"p{p}": percentile(known, p) for p in PERCENTILE_MINIMUM}
     extras["adj_n"] = len(known) + failures
@@ -158,8 +214,15 @@ def _extras(metric: Metric, values: Values, cell: Cell, data: RunData) -> dict[s
     return extras
 
 
-def _difference(ours: Cell, theirs: Cell, values: Values, reference: Values) -> dict[str, Any]:
-    """Method minus reference over the sessions that both served; refused for unequal sets."""
+def _difference(
+    ours: Cell, theirs: Cell, values: Values, reference: Values, why_not: str | None = None
+) -> dict[str, Any]:
+    """Method minus reference over the sessions that both served; refused for unequal sets.
+
+    `why_not`: why there is none in any case.
+    """
+    if why_not is not None:
+        return _refused(why_not)
     try:
         require_same_sessions(map(attempt, ours.sessions), map(attempt, theirs.sessions))
     except UnpairedSessions as error:

@@ -8,10 +8,14 @@ from typing import Any
 from harness.report.table import Column, Table, Value
 from harness.report.tables_adaptation import (
     BREAK_EVEN,
+    BREAK_EVEN_CACHED,
     NEVER_SWITCHABLE,
+    SESSION_CACHED,
     adaptation_tables,
     break_even_cell,
     break_even_note,
+    cached_cells,
+    cached_note,
     shows_switching,
 )
 from harness.report.tables_common import (
@@ -27,8 +31,11 @@ from harness.report.tables_common import (
     results,
     scorer_column,
     setting,
+    timing_notes,
 )
+from harness.report.tables_load import load_tables
 from harness.report.tables_planted_drift import planted_drift_tables
+from harness.report.tables_prefix_cache import CACHE, prefix_cache_tables
 from harness.report.tables_quality import difference_table, quality_table, tokens_table
 from harness.report.tables_resources import (
     MIB,
@@ -38,6 +45,7 @@ from harness.report.tables_resources import (
     memory_table,
     percentile_table,
 )
+from harness.report.tables_waiting import first_token_table
 
 QUALITY_TABLES = ("quality", "quality_difference", "quality_tokens")
 """The tables that two runs with the same replies share byte for byte."""
@@ -58,6 +66,9 @@ def build_tables(summary: Mapping[str, Any]) -> list[Table]:
         tokens_table(summary),
         latency_table(summary),
         percentile_table(summary),
+        first_token_table(summary),
+        *load_tables(summary),
+        *prefix_cache_tables(summary),
         memory_table(summary),
         cost_table(summary),
         *adaptation_tables(summary),
@@ -84,9 +95,12 @@ def _main(
     kv = _kv_metric(rows)
     source = "measured" if kv == "kv_measured_bytes" else "by formula"
     switching = with_task or shows_switching(rows)
+    caches = summary["prefix_cache"] == "mixed"
+    cached = summary["cached_reference"] is not None
     columns = (
         *((TASK,) if with_task else ()),
         METHOD,
+        *((CACHE,) if caches else ()),
         SERVED,
         ERRORS,
         *((NEVER_SWITCHABLE,) if switching else ()),
@@ -97,6 +111,7 @@ def _main(
         Column("session", "Session", "s", ".1f"),
         Column("session_change", "Δ Session", "%", "+.1f"),
         BREAK_EVEN,
+        *((SESSION_CACHED, BREAK_EVEN_CACHED) if cached else ()),
         Column("f_tokens", "F", "tokens/session", ",.0f"),
         Column("g_tokens", "G", "tokens/session", ",.0f"),
         Column("kv", "Peak KV", "MiB", ",.1f"),
@@ -109,7 +124,12 @@ def _main(
         caption=f"Means. {setting(summary)}",
         columns=columns,
         rows=tuple(
-            _main_row(r, scorers, ttft, kv, with_task=with_task, switching=switching) for r in rows
+            {
+                column.key: value
+                for column in columns
+                if (value := cells.get(column.key)) is not None
+            }
+            for cells in (_main_row(r, scorers, ttft, kv) for r in rows)
         ),
         notes=(
             "Similarity and ROUGE-L compare with the reference's reply at the same turn; the "
@@ -118,21 +138,21 @@ def _main(
             "Weights: of the models that the method called.",
             f"{INTERVAL_NOTE} Δ Session: change against the reference. {PAIRED_NOTE}",
             break_even_note(rows) + (f" {_NEVER_SWITCHABLE_NOTE}" if switching else ""),
+            *cached_note(summary),
             f"{_overhead(summary)} Outcomes per mean: see the quality and latency tables.",
+            *timing_notes(summary),
             *refusals(summary),
         ),
     )
 
 
-def _main_row(
-    result: Result, scorers: Iterable[str], ttft: str, kv: str, *, with_task: bool, switching: bool
-) -> dict[str, Value]:
-    head = result.head
-    row: dict[str, Value] = {key: head[key] for key in ("method", "sessions", "errors")}
-    if with_task:
-        row["task"] = head["task"]
-    if switching:
-        row["never_switchable"] = result.data["sessions_never_switchable"]
+def _main_row(result: Result, scorers: Iterable[str], ttft: str, kv: str) -> dict[str, Value]:
+    """Cells of every column that the table may have."""
+    row: dict[str, Value] = {
+        **result.head,
+        "cache": result.data["prefix_cache"],
+        "never_switchable": result.data["sessions_never_switchable"],
+    }
     row |= {scorer: result.interval(scorer) for scorer in scorers}
     return row | {
         "ttft": result.statistic("ttft_s", ttft),
@@ -141,6 +161,7 @@ def _main_row(
         "session": result.mean("session_s"),
         "session_change": result.relative_percent("session_s"),
         "break_even": break_even_cell(result),
+        **cached_cells(result),
         "f_tokens": result.mean("f_tokens"),
         "g_tokens": result.mean("g_tokens"),
         "kv": result.mean(kv, MIB),

@@ -71,14 +71,22 @@ class Result:
         return None if value is None else value * scale
 
     def interval(self, name: str, scale: float = 1) -> Value:
-        return _interval(self.metric(name), scale)
+        return interval(self.metric(name), scale)
 
     def difference(self, name: str, scale: float = 1) -> Value:
-        return _interval((self.data["difference"] or {}).get(name), scale)
+        return interval((self.data["difference"] or {}).get(name), scale)
 
     def relative_percent(self, name: str) -> Value:
-        difference = (self.data["difference"] or {}).get(name)
-        return _interval(difference and difference["relative"], 100)
+        return self._relative(self.data["difference"], name)
+
+    def relative_to_cached(self, name: str) -> Value:
+        """The same against the reference with the prefix cache on."""
+        return self._relative(self.data["against_cached"], name)
+
+    @staticmethod
+    def _relative(differences: Any, name: str) -> Value:
+        difference = (differences or {}).get(name)
+        return interval(difference and difference["relative"], 100)
 
 
 def results(summary: Mapping[str, Any], *, overall: bool = True) -> Iterator[Result]:
@@ -106,12 +114,46 @@ def setting(summary: Mapping[str, Any]) -> str:
     seeds = ", ".join(str(seed) for seed in summary["seeds"])
     reference = summary["reference"] or "none"
     tasks = len(summary["tasks"])
+    cache = {"mixed": "prefix cache by method"}.get(
+        summary["prefix_cache"], f"prefix cache {summary['prefix_cache']}"
+    )
     return (
-        f"Pair {summary['pair']}, {summary['history']} history, concurrency "
-        f"{summary['concurrency']}, seeds {seeds}, n = {asked} sessions of {tasks} "
+        f"Pair {summary['pair']}, {summary['history']} history, {cache}, {offered(summary)}, "
+        f"seeds {seeds}, n = {asked} sessions of {tasks} "
         f"{'task' if tasks == 1 else 'tasks'} per method and seed, machine "
         f"{summary['machine'] or 'unknown'}, reference {reference}."
     )
+
+
+def offered(summary: Mapping[str, Any]) -> str:
+    """The load that was offered: how sessions came, and how long their users thought."""
+    rate, thought = summary["arrival_rate"], summary["think_time_s"]
+    came = f"concurrency {summary['concurrency']}" if rate is None else f"{rate:g} arrivals/min"
+    return f"{came}, {thought:g} s think time" if thought else came
+
+
+def timing_notes(summary: Mapping[str, Any]) -> list[str]:
+    """Notes of every table with times, memory or cost: what is not in them, and on how many
+    workers they were measured.
+    """
+    notes = []
+    why = summary["timing_refused"]
+    if why:
+        notes.append(
+            f"No times, memory, load or cost by time: {why}. Quality and tokens do not depend on "
+            "them."
+        )
+    elif summary["workers"] > 1:
+        notes.append(f"Served by {summary['workers']} workers on machines of one class.")
+    counts = [result.data["retried"] for result in overall_results(summary)]
+    tries, turns = (sum(count[name] for count in counts) for name in ("tries", "turns"))
+    if tries:
+        notes.append(
+            f"Calls that failed and were tried again: {tries} tries, turns with any: {turns}. The "
+            "times of these turns and of their sessions are unscored; their tokens, dollars and "
+            "replies count."
+        )
+    return notes
 
 
 def refusals(summary: Mapping[str, Any]) -> list[str]:
@@ -119,6 +161,7 @@ def refusals(summary: Mapping[str, Any]) -> list[str]:
     notes = []
     for result in overall_results(summary):
         reasons = {d["refused"] for d in (result.data["difference"] or {}).values() if d["refused"]}
+        reasons.discard(summary["timing_refused"])  # which has a note of its own
         notes += [f"No difference for {result.data['method']}: {why}." for why in sorted(reasons)]
     missing = summary["sessions"]["missing"]
     if missing:
@@ -126,7 +169,8 @@ def refusals(summary: Mapping[str, Any]) -> list[str]:
     return notes
 
 
-def _interval(estimate: Any, scale: float) -> Value:
+def interval(estimate: Any, scale: float = 1) -> Value:
+    """An estimate times `scale` as a cell; None where it has no mean."""
     if not estimate or estimate["mean"] is None:
         return None
     low, high = (None if estimate[b] is None else estimate[b] * scale for b in ("low", "high"))

@@ -16,6 +16,7 @@ from harness.report.tables_common import (
     refusals,
     results,
     setting,
+    timing_notes,
 )
 from harness.stats import PERCENTILE_MINIMUM
 
@@ -33,6 +34,7 @@ _LATENCY = (
     Column("e2e_change", "Δ E2E", "%", "+.1f"),
     Column("session_change", "Δ Session", "%", "+.1f"),
 )
+_RETRIED = Column("retried", "Retried", "turns", "d")
 _PERCENTILE_ROWS = (
     ("TTFT", "ttft_s"),
     ("TPOT", "tpot_s"),
@@ -40,6 +42,7 @@ _PERCENTILE_ROWS = (
     ("Turn", "turn_s"),
     ("Session", "session_s"),
 )
+_UNDER_LOAD_ROWS = (("Queue", "queue_s"), ("Prefill", "prefill_s"))
 _MEMORY = (
     ("weights_bytes", "max", Column("weights", "Weights", "MiB", ",.1f")),
     ("adapters_bytes", "max", Column("adapters", "Adapters", "MiB", ",.1f")),
@@ -47,6 +50,7 @@ _MEMORY = (
     ("kv_formula_bytes", "max", Column("kv_formula_max", "max", "MiB", ",.2f")),
     ("kv_measured_bytes", "mean", Column("kv_measured", "Peak KV measured, mean", "MiB", ",.2f")),
     ("kv_measured_bytes", "max", Column("kv_measured_max", "max", "MiB", ",.2f")),
+    ("kv_kept_bytes", "max", Column("kv_kept", "KV kept, max", "MiB", ",.2f")),
     ("adaptation_peak_bytes", "max", Column("adaptation", "Adaptation peak", "MiB", ",.1f")),
     ("rss_bytes", "max", Column("rss", "Process RSS, max", "MiB", ",.0f")),
     ("cuda_peak_bytes", "max", Column("cuda", "CUDA peak, max", "MiB", ",.0f")),
@@ -64,18 +68,24 @@ _COST = (
 
 def latency_table(summary: Mapping[str, Any]) -> Table:
     """Mean latencies with intervals, and the change of each against the reference."""
+    retried = any(result.data["retried"]["turns"] for result in results(summary))
+    latencies = (_LATENCY[0], *((_RETRIED,) if retried else ()), *_LATENCY[1:])
     return Table(
         name="latency",
         title="Latency",
         caption=f"Mean over turns, session time over sessions. {setting(summary)}",
-        columns=(TASK, METHOD, *OUTCOMES, *_LATENCY),
-        rows=tuple(_latency_row(result) for result in results(summary)),
+        columns=(TASK, METHOD, *OUTCOMES, *latencies),
+        rows=tuple(
+            _latency_row(r) | ({"retried": r.data["retried"]["turns"]} if retried else {})
+            for r in results(summary)
+        ),
         notes=(
             "TTFT: user turn handed over to the first token with content. E2E: to the last token. "
             "TPOT: (E2E - TTFT) / (output tokens - 1). Session: all turns and all overhead.",
             "Δ: sum of the method's values over the sum of the reference's, minus 1. "
             + PAIRED_NOTE,
             INTERVAL_NOTE,
+            *timing_notes(summary),
             *refusals(summary),
         ),
     )
@@ -91,7 +101,7 @@ def percentile_table(summary: Mapping[str, Any]) -> Table:
     rows = [
         _percentile_row(result, title, name)
         for result in results(summary)
-        for title, name in _PERCENTILE_ROWS
+        for title, name in (*_PERCENTILE_ROWS, *(_UNDER_LOAD_ROWS if summary["load"] else ()))
     ]
     limits = ", ".join(f"p{share} n >= {least}" for share, least in PERCENTILE_MINIMUM.items())
     return Table(
@@ -100,7 +110,11 @@ def percentile_table(summary: Mapping[str, Any]) -> Table:
         caption=f"Nearest-rank percentiles. {setting(summary)}",
         columns=tuple(columns),
         rows=tuple(rows),
-        notes=(f"Shown where there are enough values: {limits}.", "adj: failures count as ∞."),
+        notes=(
+            f"Shown where there are enough values: {limits}.",
+            "adj: failures count as ∞.",
+            *timing_notes(summary),
+        ),
     )
 
 
@@ -119,8 +133,10 @@ def memory_table(summary: Mapping[str, Any]) -> Table:
         rows=rows,
         notes=(
             "Weights: of the models that the method called. Peak KV: the largest key-value memory "
-            "of one call. Process RSS: the whole process with every loaded model, so it says "
-            "little about one method.",
+            "of one call. KV kept: the most that a prefix cache held for a session between two of "
+            "its calls. Process RSS: the whole process with every loaded model, so it says little "
+            "about one method.",
+            *timing_notes(summary),
         ),
     )
 
@@ -137,6 +153,7 @@ def cost_table(summary: Mapping[str, Any]) -> Table:
             "Tokens: prompt and output of every call. Busy: time inside engine calls and declared "
             "spans, overlaps counted once. Money by the pair's price table.",
             "Δ: paired with the reference. " + INTERVAL_NOTE,
+            *timing_notes(summary),
             *refusals(summary),
         ),
     )

@@ -2,7 +2,7 @@
 
 - c1: adapted in turn 3 while its user waits 2 s; the gate accepts; G answers turns 3 and 4, and
   F is probed in turn 4.
-- c2: adapted in the background by turn 3, for 2 s; the gate refuses; F answers every turn.
+- c2: adapted in the background for the 2 s before turn 3; the gate refuses; F answers every turn.
 - c3: adapted in turn 2 while its user waits 2 s; the gate accepts; G answers turns 2 and 3; both
   checks fail, and F answers turn 4.
 """
@@ -49,14 +49,17 @@ def busy_s(turn: dict[str, Any]) -> float:
 
 
 def _train(turn: dict[str, Any], *, waits: bool) -> None:
-    turn["spans"].append({"name": "adaptation", "start_s": 0.0, "duration_s": ADAPTATION_S})
+    start = 0.0 if waits else -ADAPTATION_S  # in the background it ends as the turn begins
+    turn["spans"].append({"name": "adaptation", "start_s": start, "duration_s": ADAPTATION_S})
     if waits:
         turn["spans"].append(
             {"name": "adaptation_wait", "start_s": 0.0, "duration_s": ADAPTATION_S}
         )
         for name in ("ttft_s", "e2e_s", "turn_s"):
             turn["timing"][name] += ADAPTATION_S
-    turn["calls"].append(_call("G", "training", prompt=0, output=0, trained=TRAINED))
+        turn["calls"][0]["start_s"] += ADAPTATION_S  # the reply is asked for when it is over
+    training = _call("G", "training", prompt=0, output=0, trained=TRAINED)
+    turn["calls"].append(training | {"start_s": start, "duration_s": ADAPTATION_S})
     _event(turn, "mined", losses=[0.5, 0.4, 0.6], kept=[1, 0], hardness=[1.0, 2.0])
     mode = "blocking" if waits else "background"
     for stage in ("before_gate", "all"):

@@ -4,8 +4,12 @@ Three methods (`big` is the reference), two tasks, three sessions each of `TURNS
 `arith` has gold answers. `small` fails in one session, `brief` skips one. The numbers follow rules
 simple enough to work out by hand; see `_timing`, `_tokens` and `_session`.
 
-`shift` is a fourth method, served where `methods` names it: F answers as `big` does, until in some
-sessions of `chat` G takes over as `small`; `tests/report/shifting.py` says when and why.
+Methods that are served only where `methods` names them: `shift`, in which F answers as `big` does,
+until in some sessions of `chat` G takes over as `small` (`tests/report/shifting.py` says when and
+why); and `big-cached`, which is `big` with the prefix cache on.
+
+Every session is alone in its window, unless `build_run` is asked for load: then two sessions of a
+method and task are served at once, see `_at_once`.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ from tests.report.shifting import G_TURNS, adapt, busy_s
 
 METHODS = ("big", "small", "brief")
 SHIFT = "shift"
+CACHED = "big-cached"
 TASKS: dict[str, tuple[str, ...]] = {"chat": ("c1", "c2", "c3"), "arith": ("a1", "a2", "a3")}
 SCORERS = {
     "chat": ["similarity", "rouge_l", "repetition"],
@@ -32,8 +37,9 @@ SKIPPED = ("brief", "arith", "a3")
 REFERENCE_FAILED = ("big", "arith", "a2")
 MIB = 2**20
 
-_PACE = {"big": 1.0, "small": 0.5, "brief": 0.8}  # of every duration
-_ROLE = {"big": "F", "small": "G", "brief": "F"}
+_PACE = {"big": 1.0, CACHED: 1.0, "small": 0.5, "brief": 0.8}  # of every duration
+_ROLE = {"big": "F", CACHED: "F", "small": "G", "brief": "F"}
+_BEFORE_S, _QUEUE_S = 0.01, 0.02  # at pace 1: what the method does first, the wait in the engine
 _WEIGHTS = {"F": 200 * MIB, "G": 120 * MIB}
 
 
@@ -46,14 +52,18 @@ def build_run(
     pace: float = 1.0,
     shuffle: int | None = None,
     all_errors: bool = False,
+    objectives: dict[str, float] | None = None,
+    concurrency: int = 1,
 ) -> Path:
     """Write manifest.json and sessions.jsonl into `folder`, which must not exist yet.
 
-    `pace` scales every time and nothing else. `shuffle` reorders the lines by that seed.
+    `pace` scales every time and nothing else. `shuffle` reorders the lines by that seed. With a
+    `concurrency` of 2 sessions meet.
     """
     asked = TASKS if tasks is None else tasks
     folder.mkdir(parents=True)
     manifest = _manifest(methods, asked, reference)
+    manifest["spec"] |= {"concurrency": concurrency, "objectives": objectives}
     (folder / "manifest.json").write_text(json.dumps(manifest), "utf-8")
     records = [
         _session(method, task, session_id, pace, all_errors=all_errors)
@@ -61,6 +71,8 @@ def build_run(
         for task, ids in asked.items()
         for session_id in ids
     ]
+    if concurrency == 2:
+        _at_once(records)
     if shuffle is not None:
         random.Random(shuffle).shuffle(records)
     write_sessions(folder, records)
@@ -84,11 +96,14 @@ def _manifest(
     spec: dict[str, Any] = {
         "profile": "synthetic",
         "summary": "",
-        "pair": {"name": "toy", "summary": "", "encoder": {}},
-        "methods": [
-            {"id": name, "name": name, "label": None, "args": {}, "prefix_cache": None}
-            for name in methods
-        ],
+        "pair": {
+            "name": "toy",
+            "summary": "",
+            "F": {"engine": "transformers"},
+            "G": {"engine": "transformers"},
+            "encoder": {},
+        },
+        "methods": [_method(name) for name in methods],
         "tasks": [
             {"name": t, "args": {}, "limit": None, "max_turns": None, "scorers": SCORERS[t]}
             for t in tasks
@@ -120,6 +135,35 @@ def _manifest(
         "packages": {},
         "created_at": "2025-01-01T00:00:00+00:00",
     }
+
+
+def _method(name: str) -> dict[str, Any]:
+    """The spec of a method: `big-cached` is `big` but for its cache."""
+    if name == CACHED:
+        return {"id": name, "name": "big", "label": name, "args": {}, "prefix_cache": "on"}
+    return {"id": name, "name": name, "label": None, "args": {}, "prefix_cache": None}
+
+
+def _at_once(records: list[dict[str, Any]]) -> None:
+    """Put the sessions of a method and task into one window, two at once, in their order.
+
+    A session begins when the earlier of the two before it ends. A served session takes
+    1.84 + 0.4 n seconds at pace 1, n its number: c1 2.24 s, c2 2.64 s, c3 3.04 s. So c1 and c2
+    begin at 0, c3 at 2.24 s, and the window ends at 5.28 s; at half the pace at half of that.
+    """
+    free: dict[str, list[float]] = {}
+    for record in records:
+        if record["load"] is not None:
+            window = f"{record['method']}/{record['task']}"
+            slots = free.setdefault(window, [0.0, 0.0])
+            start = min(slots)
+            end = start + record["load"]["ended_s"]
+            slots[slots.index(start)] = end
+            record["load"] |= {
+                "window": window, "arrived_s": start, "started_s": start, "ended_s": end,
+            }  # fmt: skip
+            for turn in record["turns"]:
+                turn["at_s"] += start
 
 
 def _session(
@@ -176,7 +220,7 @@ def _session(
             "adapters": 2 * MIB if adapted else None,
             "kv_formula": kv,
             "kv_measured": kv + 4096,
-            "kv_kept": None,
+            "kv_kept": 2 * kv if method == CACHED else None,
             "adaptation_peak": 50 * MIB if adapted else None,
             "rss": 900 * MIB,
             "cuda_peak": None,
@@ -246,9 +290,9 @@ def _turn(method: str, task: str, number: int, index: int, pace: float) -> dict[
                 "purpose": "reply",
                 **tokens,
                 "trained": 0,
-                "start_s": 0.0,
-                "queue_s": 0.0,
-                "duration_s": timing["turn_s"],
+                "start_s": _BEFORE_S * _PACE[method] * pace,
+                "queue_s": _QUEUE_S * _PACE[method] * pace,
+                "duration_s": timing["e2e_s"] - _BEFORE_S * _PACE[method] * pace,
                 "prompt_hash": "0" * 16,
                 "stop_reason": "end_of_turn",
                 "reasoning": 0,
@@ -272,15 +316,18 @@ def _reply(method: str, task: str, number: int, index: int) -> str:
 
 
 def _tokens(method: str, index: int) -> dict[str, int]:
-    """`brief` stops growing at turn 2; `big` finds turn 1's prompt in the cache from turn 2 on."""
+    """`brief` stops growing at turn 2; `big-cached` computes 100 tokens a turn, others all."""
     grown = min(index, 2) if method == "brief" else index
-    cached = 100 if method == "big" and index > 1 else 0
+    cached = 100 * (index - 1) if method == CACHED else 0
     return {"prompt": 100 * grown, "cached": cached, "output": 11}
 
 
 def _timing(method: str, number: int, index: int, pace: float) -> dict[str, float]:
-    """TTFT 0.1 s per turn index and 0.1 s per session number, then 10 tokens at 0.02 s."""
-    grown = min(index, 2) if method == "brief" else index
+    """TTFT 0.1 s per turn index and 0.1 s per session number, then 10 tokens at 0.02 s.
+
+    The TTFT of `brief` stops growing at turn 2, that of `big-cached` at turn 1.
+    """
+    grown = min(index, {"brief": 2, CACHED: 1}.get(method, index))
     scale = _PACE[method] * pace
     ttft, decode = 0.1 * (grown + number) * scale, 0.2 * scale
     return {

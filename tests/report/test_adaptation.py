@@ -13,8 +13,8 @@ from harness.report.figures.timeline import chosen
 from harness.report.figures.timeline_panels import has_values
 from harness.report.read import RunData, read_run
 from harness.report.write import write_report
+from tests.report.reading import result
 from tests.report.synthetic import MIB, SHIFT, build_run, score
-from tests.report.test_summary import result
 
 METHODS = ("big", "small", SHIFT)
 
@@ -101,7 +101,8 @@ def test_break_even(summary: dict[str, Any]) -> None:
     """
     found = {(r["task"], r["method"]): r["break_even"] for r in summary["results"]}
     assert found["chat", SHIFT] == {
-        "turn": None, "measure": "usd", "sessions": 3, "longest": 4, "refused": None,
+        "turn": None, "measure": "usd", "sessions": 3, "longest": 4, "retried": 0,
+        "refused": None,
     }  # fmt: skip
     assert found["arith", SHIFT]["turn"] == 1
     assert found["arith", SHIFT]["sessions"] == 2

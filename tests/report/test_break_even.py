@@ -16,9 +16,13 @@ def cell(*costs: list[float], usd: list[float] | None = None, scored: bool = Tru
     sessions = []
     for number, busy in enumerate(costs):
         prices = usd if usd is not None and number == 0 else [None] * len(busy)
-        turns = [{"busy_s": s, "usd": p} for s, p in zip(busy, prices, strict=True)]
+        turns: list[dict[str, Any]] = [
+            {"busy_s": s, "usd": p, "calls": []} for s, p in zip(busy, prices, strict=True)
+        ]
         outcome = "scored" if scored else "error"
-        head: dict[str, Any] = {"task": "chat", "session_id": f"c{number}", "seed": 0}
+        head: dict[str, Any] = {
+            "task": "chat", "session_id": f"c{number}", "seed": 0, "cost": {"usd_busy": None},
+        }  # fmt: skip
         sessions.append(head | {"outcome": outcome, "turns": turns if scored else []})
     return Cell(cast("tuple[SessionRecord, ...]", tuple(sessions)), ())
 
@@ -31,6 +35,7 @@ def reached(turn: int | None, measure: str | None, sessions: int, longest: int) 
             "measure": measure,
             "sessions": sessions,
             "longest": longest,
+            "retried": 0,
             "refused": None,
         },
     )

@@ -23,6 +23,8 @@ SUMMARY = {
     "pair": "embedded",
     "history": "live",
     "concurrency": 1,
+    "arrival_rate": None,
+    "think_time_s": 0.0,
     "sessions_asked": {"a": 8},
     "machine": "cpu-2core",
 }
@@ -120,7 +122,8 @@ def test_a_method_with_many_arguments_leaves_room_for_the_panels(tmp_path: Path)
     long = "soma:" + ",".join(f"argument_{n}=False" for n in range(9))
     folder = build_run(tmp_path / "run")
     manifest = read_manifest(folder)
-    manifest["spec"]["methods"] = [{"id": name} for name in ("big", long, "brief")]
+    for method, name in zip(manifest["spec"]["methods"], ("big", long, "brief"), strict=True):
+        method["id"] = name
     records = read_records(folder)
     for record in records:
         record["method"] = {"small": long}.get(record["method"], record["method"])

@@ -54,6 +54,7 @@ def session(
         "seed": seed,
         "outcome": outcome,
         "turns": turns,
+        "worker": None,
         "metadata": {"shift_turn": shift} if metadata is None else metadata,
     }
     return cast(SessionRecord, record)
@@ -82,6 +83,7 @@ def run_of(*sessions: SessionRecord, scores: list[ScoreRecord] | None = None) ->
         "methods": [{"id": name} for name in methods],
         "tasks": [{"name": TASK}],
         "reference": None,
+        "pair": {role: {"engine": "transformers"} for role in ("F", "G")},
     }
     manifest = cast(Manifest, {"spec": spec})
     return RunData(manifest, sessions, tuple(scores or ()), {TASK: ("closeness",)})

@@ -10,7 +10,7 @@ import pytest
 from harness.report.figures import figures
 from harness.report.tables import QUALITY_TABLES
 from harness.report.write import write_report
-from tests.report.synthetic import build_run, read_records, score, write_sessions
+from tests.report.synthetic import CACHED, SHIFT, build_run, read_records, score, write_sessions
 
 TABLE_NAMES = {
     "main",
@@ -20,9 +20,14 @@ TABLE_NAMES = {
     "quality_tokens",
     "latency",
     "latency_percentiles",
+    "first_token",
     "memory",
     "cost",
 }
+
+
+def stems(folder: Path) -> list[str]:
+    return list(figures(json.loads((folder / "summary.json").read_text("utf-8"))))
 
 
 def report(folder: Path, **options: object) -> Path:
@@ -48,7 +53,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_files(run: Path) -> None:
     names = set(content(run))
     assert {f"tables/{t}.{kind}" for t in TABLE_NAMES for kind in ("csv", "md", "tex")} <= names
-    assert {f"figures/{stem}.{kind}" for stem in figures() for kind in ("png", "pdf")} <= names
+    assert {f"figures/{stem}.{kind}" for stem in stems(run) for kind in ("png", "pdf")} <= names
     assert names - {n for n in names if "/" in n} == {
         "manifest.json",
         "report.html",
@@ -75,15 +80,16 @@ def test_quality_tables_do_not_depend_on_time(run: Path, tmp_path: Path) -> None
 
 
 def test_captions_state_the_setting(run: Path) -> None:
+    setting = "Pair toy, live history, prefix cache off, concurrency 1, seeds 0, n = 6 sessions"
     for table in TABLE_NAMES:
         text = (run / f"tables/{table}.md").read_text("utf-8")
-        assert "Pair toy, live history, concurrency 1, seeds 0, n = 6 sessions" in text
+        assert setting in text
         assert "machine cpu-2core" in text.replace("\\", "")
 
 
 def test_page_is_self_contained(run: Path) -> None:
     page = (run / "report.html").read_text("utf-8")
-    assert page.count("data:image/png;base64,") == len(figures())
+    assert page.count("data:image/png;base64,") == len(stems(run))
     assert "http" not in page
     assert "<script" not in page
 
@@ -110,12 +116,16 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
         {"methods": ("big",), "tasks": {"chat": ("c1",)}},
         {"methods": ("small",), "reference": None},
         {"all_errors": True},
+        {"methods": ("big", CACHED, SHIFT), "concurrency": 2, "objectives": {"ttft_s": 0.5}},
     ],
-    ids=["one method, one session, no gold", "no reference", "all errors"],
+    ids=["one method, one session, no gold", "no reference", "all errors", "load and a cache"],
 )
 def test_small_and_failed_runs_have_reports(tmp_path: Path, options: dict[str, object]) -> None:
     folder = report(tmp_path / "run", **options)
     assert json.loads((folder / "summary.json").read_text("utf-8"))["results"]
-    for stem in figures():
+    for stem in stems(folder):
         assert (folder / f"figures/{stem}.png").read_bytes().startswith(b"\x89PNG")
         assert (folder / f"figures/{stem}.pdf").read_bytes().startswith(b"%PDF")
+    optional = {"load", "adaptation_under_load", "prefix_cache", "adaptation"}
+    written = {path.stem for path in (folder / "tables").glob("*.tex")} - TABLE_NAMES
+    assert written == (optional if "concurrency" in options else set())

@@ -14,6 +14,7 @@ from harness.engines.load import resolve_model
 from harness.engines.pairs import ModelSpec
 from harness.engines.transformers.attention import register
 from harness.engines.transformers.engine import TransformersEngine
+from harness.engines.transformers.options import Options
 from harness.engines.transformers.precision import choose_dtype
 from harness.errors import UserError
 from harness.session import Role
@@ -39,7 +40,15 @@ def load(
         reason = (str(error).splitlines() or ["unknown reason"])[0]
         raise UserError(spec.id, f"cannot be loaded: {reason}") from error
     bind_template_args(tokenizer, spec.chat_template_args)
-    return TransformersEngine(model, tokenizer, model_id=spec.id, role=role, batch_size=batch_size)
+    options = Options(**spec.options)
+    return TransformersEngine(
+        model,
+        tokenizer,
+        model_id=spec.id,
+        role=role,
+        batch_size=batch_size,
+        prefix_cache_bytes=int(options.prefix_cache_gib * 2**30),
+    )
 
 
 def load_model(

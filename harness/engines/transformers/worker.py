@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from harness.engines.base import Sampling
 from harness.engines.transformers.adapters import LoraAdapter
+from harness.engines.transformers.prefix import Lease
 from harness.errors import BenchError
 from harness.method import Completion
 
@@ -20,12 +21,16 @@ T = TypeVar("T")
 
 @dataclass(eq=False)
 class Request:
-    """One generation that waits for its answer. `abandoned`: its caller has gone."""
+    """One generation that waits for its answer. `abandoned`: its caller has gone.
+
+    `lease`: its right to a session's prefix cache; None: it uses none.
+    """
 
     prompt: list[int]
     sampling: Sampling
     sent_at: float
     adapter: LoraAdapter | None = None
+    lease: Lease | None = None
     future: Future[Completion] = field(default_factory=Future)
     abandoned: bool = False
 

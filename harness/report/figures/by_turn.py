@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from harness.record import TurnRecord
-from harness.report.figures.style import INTERVALS, finish, looks, new_figure, nothing, whole_turns
+from harness.report.calls import tries_failed
+from harness.report.figures.style import (
+    INTERVALS,
+    UNLIKE,
+    finish,
+    looks,
+    new_figure,
+    nothing,
+    whole_turns,
+)
 from harness.report.read import ALL, Cell, RunData
 from harness.stats import Key, cluster_mean
 
@@ -21,8 +30,8 @@ Read = Callable[[list[TurnRecord], int], float | None]
 def draw_latency(data: RunData, summary: Mapping[str, Any]) -> Figure:
     """Mean TTFT and E2E at each turn index."""
     figure, panels = new_figure(2)
-    _lines(panels[0], data, "TTFT (s)", lambda turns, at: turns[at]["timing"]["ttft_s"])
-    _lines(panels[1], data, "E2E (s)", lambda turns, at: turns[at]["timing"]["e2e_s"])
+    _times(panels[0], data, "TTFT (s)", lambda turns, at: _time(turns[at], "ttft_s"))
+    _times(panels[1], data, "E2E (s)", lambda turns, at: _time(turns[at], "e2e_s"))
     return finish(figure, "Latency by turn", summary, INTERVALS)
 
 
@@ -37,12 +46,28 @@ def draw_tokens(data: RunData, summary: Mapping[str, Any]) -> Figure:
 def draw_session_time(data: RunData, summary: Mapping[str, Any]) -> Figure:
     """Mean time that a session has taken at the end of each turn."""
     figure, panels = new_figure(1, width=5.4)
-    _lines(panels[0], data, "Session time so far (s)", _time_so_far)
+    _times(panels[0], data, "Session time so far (s)", _time_so_far)
     return finish(figure, "Cumulative session time by turn", summary, INTERVALS)
 
 
-def _time_so_far(turns: list[TurnRecord], at: int) -> float:
-    return sum(turn["timing"]["turn_s"] for turn in turns[: at + 1])
+def _time_so_far(turns: list[TurnRecord], at: int) -> float | None:
+    """Unknown from the first turn on in which a call was tried again."""
+    times = [_time(turn, "turn_s") for turn in turns[: at + 1]]
+    known = [time for time in times if time is not None]
+    return sum(known) if len(known) == len(times) else None
+
+
+def _time(turn: TurnRecord, name: Literal["ttft_s", "e2e_s", "turn_s"]) -> float | None:
+    return None if tries_failed(turn) else turn["timing"][name]
+
+
+def _times(axes: Axes, data: RunData, label: str, read: Read) -> None:
+    """Lines of a time, which has no meaning over machines of several classes."""
+    if data.timing_refused:
+        axes.set_ylabel(label)
+        nothing(axes, UNLIKE)
+    else:
+        _lines(axes, data, label, read)
 
 
 def _lines(axes: Axes, data: RunData, label: str, read: Read) -> None:

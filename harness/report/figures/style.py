@@ -7,7 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
+
+from harness.report.tables_common import offered
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,12 +19,15 @@ if TYPE_CHECKING:
 # Okabe and Ito's colours, told apart with every common colour blindness; yellow comes last, being
 # weak on white paper.
 _COLORS = ("#000000", "#E69F00", "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442")
+SERVER: Mapping[str, str] = MappingProxyType({"F": "#0072B2", "G": "#E69F00"})
+"""The colour of what each model does."""
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
 _LINES = ("-", "--", "-.", ":")
 _DPI = 200
 _LABEL_WIDTH = 28  # characters
 
 INTERVALS = "bars and bands: 95 % interval"
+UNLIKE = "no times: machines of several classes"
 
 
 @dataclass(frozen=True)
@@ -98,8 +104,8 @@ def finish(figure: Figure, title: str, summary: Mapping[str, Any], marks: str) -
     """Title on top; under the panels the setting and one legend. `marks` explains bars or bands."""
     figure.suptitle(title, fontsize=11, fontweight="bold")
     setting = (
-        f"pair {summary['pair']}, {summary['history']} history, concurrency "
-        f"{summary['concurrency']}, {sum(summary['sessions_asked'].values())} sessions, "
+        f"pair {summary['pair']}, {summary['history']} history, {offered(summary)}, "
+        f"{sum(summary['sessions_asked'].values())} sessions, "
         f"machine {summary['machine'] or 'unknown'}; {marks}"
     )
     legend_below(figure, setting)

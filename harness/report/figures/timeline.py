@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.record import SessionRecord
 from harness.report.adaptation import KINDS, has
-from harness.report.figures.style import finish, new_figure, nothing, stacked
+from harness.report.figures.style import UNLIKE, finish, new_figure, nothing, stacked
 from harness.report.figures.timeline_panels import draw_latency, draw_steps, draw_values, has_values
 from harness.report.read import RunData, attempt
 
@@ -32,7 +32,7 @@ def draw_timeline(data: RunData, summary: Mapping[str, Any]) -> Figure:
     figure, panels = stacked([height for r in shown for height in _heights(r)], width=_WIDTH)
     left = list(panels)
     for record in shown:
-        _draw(record, [left.pop(0) for _ in _heights(record)])
+        _draw(record, [left.pop(0) for _ in _heights(record)], timed=not data.timing_refused)
     panels[-1].set_xlabel("Turn index")
     first = records[0]
     name = fill(f"{first['task']}/{first['session_id']}", _TITLE_WIDTH)
@@ -64,12 +64,15 @@ def _heights(record: SessionRecord) -> list[float]:
     return [0.25 * lanes, *([1.5] if has_values(record) else []), 0.8]
 
 
-def _draw(record: SessionRecord, panels: list[Axes]) -> None:
+def _draw(record: SessionRecord, panels: list[Axes], *, timed: bool) -> None:
     draw_steps(panels[0], record)
     panels[0].set_title(record["method"], loc="left", fontweight="bold")
     if has_values(record):
         draw_values(panels[1], record)
-    draw_latency(panels[-1], record)
+    if timed:
+        draw_latency(panels[-1], record)
+    else:
+        panels[-1].text(0.5, 0.5, UNLIKE, ha="center", va="center", transform=panels[-1].transAxes)
     turns = [turn["turn_index"] for turn in record["turns"]]
     panels[-1].set_xlim(0.4, len(turns) + 0.6)
     step = 1 + (len(turns) - 1) // 24

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from harness.record import SessionRecord
 from harness.report.adaptation import KINDS, adaptation_events, has
+from harness.report.calls import tries_failed
+from harness.report.figures.style import SERVER
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_SERVER: Mapping[str, str] = MappingProxyType({"F": "#0072B2", "G": "#E69F00"})
 _GAP, _LOCALITY, _BAD = "#CC79A7", "#009E73", "#D55E00"
 _MARKS: Mapping[str, str] = MappingProxyType(
     {"mined": "*", "adapted": "P", "switched": ">", "rolled_back": "<"}
@@ -36,7 +37,7 @@ def draw_steps(axes: Axes, record: SessionRecord) -> None:
         if count > 1:
             axes.text(turn + 0.14, lanes.index(kind), f"×{count}", va="center", fontsize=7)
     for turn, server in ((t["turn_index"], t["served_by"]) for t in record["turns"]):
-        axes.barh(len(lanes), 0.94, left=turn - 0.47, height=0.8, color=_SERVER[server])
+        axes.barh(len(lanes), 0.94, left=turn - 0.47, height=0.8, color=SERVER[server])
         ink = "white" if server == "F" else "black"
         axes.text(turn, len(lanes), server, ha="center", va="center", fontsize=7, color=ink)
     names = [kind.replace("_", " ") for kind in lanes]
@@ -89,7 +90,7 @@ def draw_latency(axes: Axes, record: SessionRecord) -> None:
     tallest = max(turn["timing"]["turn_s"] for turn in turns)
     for turn in turns:
         index, total, server = turn["turn_index"], turn["timing"]["turn_s"], turn["served_by"]
-        axes.bar(index, total, 0.45, color=_SERVER[server], label=f"turn answered by {server}")
+        axes.bar(index, total, 0.45, color=SERVER[server], label=f"turn answered by {server}")
         spans = [s["duration_s"] for s in turn["spans"] if s["name"] == "adaptation_wait"]
         waited = min(total, sum(spans))
         if waited > _LEAST_WAIT * tallest:
@@ -103,6 +104,8 @@ def draw_latency(axes: Axes, record: SessionRecord) -> None:
                 hatch="////",
                 label="wait for adaptation",
             )
+        if tries_failed(turn):
+            axes.plot(index, 0, "X", color=_BAD, mew=0, clip_on=False, label="with a retry in it")
         if len(turns) <= 24:
             axes.text(index, total, _seconds(total), ha="center", va="bottom", fontsize=6.5)
     axes.set_ylabel("Turn (s)")

@@ -18,11 +18,14 @@ class Options(BaseModel):
     the key; None, no key is sent. `send`: "messages" (chat completions, the server applies the
     template) or "ids" (completions of prompt ids; needs `tokenizer`, and a server like vLLM's).
     `cache_salt`: the server takes vLLM's `cache_salt`, by which sessions share no cache, and by
-    which it can be turned off. `loads_adapters`: it loads LoRA adapters while it runs, from this
-    machine's files. `max_tokens_key`: how it calls the longest reply. `context_tokens`: its longest
-    prompt and reply. `connect_s`, `stall_s`: how long a connection, and the next event, may take.
-    `attempts`: tries in all. `backoff_s`, `backoff_cap_s`: the first and the longest wait between
-    tries; a server's Retry-After is followed up to `retry_after_cap_s`.
+    which it can be turned off. `token_ids`: it takes vLLM's `return_token_ids` and tells the ids of
+    prompts and replies; with `send = "ids"` it is always asked. `loads_adapters`: it loads LoRA
+    adapters while it runs, from this machine's files. `max_tokens_key`: how it calls the longest
+    reply. `context_tokens`: its longest prompt and reply. `connect_s`, `stall_s`: how long a
+    connection, and the next event, may take. `keep_alive_s`: how long an idle connection is kept;
+    below the server's own limit (5 for vLLM), or some requests meet a connection that it is just
+    closing. `attempts`: tries in all. `backoff_s`, `backoff_cap_s`: the first and the longest wait
+    between tries; a server's Retry-After is followed up to `retry_after_cap_s`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -31,11 +34,13 @@ class Options(BaseModel):
     api_key_env: str | None = Field(default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
     send: Literal["messages", "ids"] = "messages"
     cache_salt: bool = False
+    token_ids: bool = False
     loads_adapters: bool = False
     max_tokens_key: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     context_tokens: int | None = Field(default=None, ge=1)
     connect_s: float = Field(default=10.0, gt=0)
     stall_s: float = Field(default=120.0, gt=0)
+    keep_alive_s: float = Field(default=4.0, gt=0)
     attempts: int = Field(default=5, ge=1, le=20)
     backoff_s: float = Field(default=0.5, ge=0)
     backoff_cap_s: float = Field(default=20.0, ge=0)

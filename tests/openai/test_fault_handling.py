@@ -269,12 +269,13 @@ def test_a_prompt_too_long_is_an_overflow(serve, error, where):
 @pytest.mark.parametrize("form", ["seconds", "date"])
 def test_a_server_is_left_alone_for_as_long_as_it_asks(serve, form):
     later = datetime.now(UTC) + timedelta(seconds=2)
-    value = "1" if form == "seconds" else format_datetime(later, usegmt=True)
+    value = "0.4" if form == "seconds" else format_datetime(later, usegmt=True)
     address, proxy = serve(plan=on_first(http(429, Retry_After=value)))
     engine = engine_at(address, retry_after_cap_s=5.0)
     done = using(engine, lambda e: ask(e, MESSAGES, GREEDY))
     # A date has whole seconds: of two of them, more than one remains.
-    assert done.started_at - done.sent_at > 0.9 and len(proxy.log) == 2
+    least = 0.4 if form == "seconds" else 0.9
+    assert done.started_at - done.sent_at > least and len(proxy.log) == 2
 
 
 def test_comments_keep_no_stalled_stream_alive(serve):
@@ -349,16 +350,15 @@ MIX = (
 )
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_under_a_schedule_of_faults_nothing_is_lost_and_all_is_told(serve, seed):
-    plan = scheduled(seed, MIX, most=3)
+def test_under_a_schedule_of_faults_nothing_is_lost_and_all_is_told(serve):
+    plan = scheduled(0, MIX, most=3)
     address, proxy = serve(plan=plan)
     labels = [f"turn {i}" for i in range(60)]
 
     async def ask_all(engine):
         return await asyncio.gather(*(ask(engine, [user(t)], GREEDY) for t in labels))
 
-    done = using(engine_at(address, stall_s=3.0), ask_all)
+    done = using(engine_at(address, stall_s=2.0), ask_all)
     assert sum(len(c.failures) for c in done) > 50
     for label, completion in zip(labels, done, strict=True):
         tries = proxy.tries(label)

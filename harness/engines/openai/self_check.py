@@ -23,7 +23,6 @@ from harness.engines.openai.remote import Server
 from harness.engines.openai.secret import ApiKey
 from harness.engines.openai.stub_server import WARM_UP, StubPlan
 from harness.engines.openai.transport import Transport
-from harness.engines.pairs import PairSpec
 from harness.errors import BenchError
 from harness.method import Completion, user
 
@@ -108,11 +107,6 @@ class ClientCheck:
 
 Beside = Callable[[], Awaitable[None]]
 """What else runs in the client's event loop, until it is cancelled."""
-
-
-def needs_client_check(pair: PairSpec) -> bool:
-    """Whether a run of this pair measures a server."""
-    return any(model.engine == "openai" for model in (pair.F, pair.G))
 
 
 def check_client(tries: int = TRIES, beside: Beside | None = None) -> ClientCheck:

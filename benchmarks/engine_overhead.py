@@ -39,7 +39,7 @@ class Size:
     turns: int = 4
     tokens: int = 24
     concurrency: int = 8
-    rounds: int = 2
+    rounds: int = 3
 
 
 @dataclass(frozen=True)

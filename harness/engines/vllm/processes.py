@@ -21,14 +21,24 @@ class Processes:
     @contextmanager
     def collect(self) -> Iterator[None]:
         before = set(multiprocessing.active_children())
-        yield
-        self._children = tuple(set(multiprocessing.active_children()) - before)
+        try:
+            yield
+        finally:
+            self._children = tuple(set(multiprocessing.active_children()) - before)
 
     @contextmanager
     def ending(self) -> Iterator[None]:
-        """Within it, they are told to end; afterwards they have: vLLM itself does not wait."""
+        """Within it, they are told to end; afterwards they have: vLLM itself does not wait.
+
+        Python would, for ever, for one that nobody told.
+        """
         below = list(_below(child.pid for child in self._children))
-        yield
+        try:
+            yield
+        finally:
+            self._end(below)
+
+    def _end(self, below: list[psutil.Process]) -> None:
         for child in self._children:
             child.join(GRACE_S)
             if child.exitcode is None:

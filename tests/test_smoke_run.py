@@ -97,6 +97,7 @@ def test_a_session_is_where_its_window_says(records: list[SessionRecord]) -> Non
         assert all(end <= start for end, start in zip(ends, starts[1:], strict=False))
         assert ends[-1] <= load["ended_s"]
 
+
 def test_times_are_ordered_and_add_up(records: list[SessionRecord]) -> None:
     for record in records:
         session_s = record["session_s"]

@@ -16,10 +16,11 @@ from types import SimpleNamespace
 import pytest
 from pydantic import BaseModel, Field, ValidationError
 
+from harness.engines.vllm import calls
 from harness.engines.vllm.kv_meter import KvMeter
 from harness.engines.vllm.log import EngineLog
 from harness.engines.vllm.loop import LoopThread
-from harness.errors import UserError
+from harness.errors import BenchError, UserError
 
 # The log. Lines as vLLM's processes wrote them.
 
@@ -179,6 +180,32 @@ def test_where_blocks_differ_nothing_is_measured() -> None:
     found = meter(tokens=5000)
     found.record(step(1, 0.5), None)
     assert found.share is None
+
+
+# Calls that nobody answers.
+
+
+def test_a_call_of_a_dead_engine_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calls, "_LOOK_EVERY_S", 0.01)
+    llm = SimpleNamespace(errored=False, dead_error=BenchError("the engine is dead"))
+
+    async def dies() -> None:
+        waiting = asyncio.create_task(calls.utility(llm, asyncio.sleep(60)))
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        llm.errored = True
+        await waiting
+
+    with pytest.raises(BenchError, match="the engine is dead"):
+        asyncio.run(dies())
+
+
+def test_a_call_of_a_living_engine_gives_its_answer() -> None:
+    async def number() -> int:
+        await asyncio.sleep(0)
+        return 7
+
+    assert asyncio.run(calls.utility(SimpleNamespace(errored=False), number())) == 7
 
 
 # The loop.

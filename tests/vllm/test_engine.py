@@ -6,9 +6,11 @@ import asyncio
 import itertools
 import json
 import re
+import signal
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from harness.engines.base import Sampling, Scope
@@ -179,6 +181,16 @@ def test_a_cancelled_request_leaves_the_engine(engine: Any) -> None:
     assert asyncio.run(cancel()) == 0
     assert ask(engine, session()).stop_reason == "length"
     asyncio.run(engine.reset())
+
+
+def test_an_interrupt_from_the_keyboard_does_not_reach_its_processes(engine: Any) -> None:
+    """It goes to every process of the terminal; the run itself closes the engine."""
+    served = [p for p in psutil.Process().children(recursive=True) if "VLLM" in p.name()]
+    assert served
+    for process in served:
+        process.send_signal(signal.SIGINT)
+    assert ask(engine, session()).stop_reason == "length"
+    assert all(process.is_running() for process in served)
 
 
 def test_what_does_not_fit_is_refused_before_it_is_sent(engine: Any) -> None:

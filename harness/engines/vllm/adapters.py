@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from harness.engines.vllm.calls import utility
 from harness.errors import UserError
 from harness.method import Adapter
 
@@ -101,9 +102,11 @@ class AdapterShelf:
             self._check_rank(folder)
             request = LoRARequest(folder.name, number, str(folder))
             try:
-                await self._llm.add_lora(request)
+                await utility(self._llm, self._llm.add_lora(request))
             except Exception as error:
                 # vLLM gives every refusal of its workers as a plain Exception.
+                if self._llm.errored:
+                    raise
                 raise UserError(self._place, f"vLLM cannot load an adapter: {error}") from error
         except BaseException:
             shutil.rmtree(folder)
@@ -124,5 +127,5 @@ class AdapterShelf:
         """
         if held.sessions or held.users or self._held.pop(id(held.adapter), None) is None:
             return
-        await self._llm.remove_lora(held.request.lora_int_id)
+        await utility(self._llm, self._llm.remove_lora(held.request.lora_int_id))
         await asyncio.to_thread(shutil.rmtree, held.folder)

@@ -17,6 +17,7 @@ from harness.engines.base import NOBODY, Sampling, Scope
 from harness.engines.chat import prompt_hash
 from harness.engines.turn_end import has_content, reply_text
 from harness.engines.vllm.adapters import AdapterShelf
+from harness.engines.vllm.calls import utility
 from harness.engines.vllm.card import ModelCard
 from harness.engines.vllm.kv_meter import KvMeter
 from harness.engines.vllm.log import EngineLog
@@ -158,12 +159,18 @@ class VllmEngine:
         if self._closed:
             work.close()
             raise BenchError("the engine is closed")
+        from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+
         try:
             return await self._loop.run(work)
         except asyncio.CancelledError:
             if self._closed:
                 raise BenchError("the engine was closed") from None
             raise
+        except (EngineDeadError, EngineGenerateError) as error:
+            reason = f"{self.facts.model}: vLLM failed: {self._log.cause(error)}"
+            full = "out of memory" in reason.lower()
+            raise (OutOfMemory(reason) if full else BenchError(reason)) from error
 
     async def _generate(
         self,
@@ -174,7 +181,6 @@ class VllmEngine:
         sent_at: float,
     ) -> Completion:
         from vllm.exceptions import VLLMValidationError
-        from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
         answer = _Answer()
         async with self._shelf.using(adapter, scope.session) as lora:
@@ -185,8 +191,6 @@ class VllmEngine:
                 raise BenchError(
                     f"{self.facts.model}: vLLM refuses the request: {error}"
                 ) from error
-            except (EngineDeadError, EngineGenerateError) as error:
-                raise self._failure(error) from error
         return self._completion(answer, prompt, sent_at, submitted_at)
 
     async def _collect(
@@ -277,14 +281,10 @@ class VllmEngine:
             engine=timing,
         )
 
-    def _failure(self, error: Exception) -> BenchError:
-        """vLLM's failure with the reason that its log gives."""
-        reason = f"{self.facts.model}: vLLM failed: {self._log.cause(error)}"
-        return OutOfMemory(reason) if "out of memory" in reason.lower() else BenchError(reason)
-
     async def _release(self, session: str) -> None:
         self._salts.pop(session, None)
-        await self._shelf.release(session)
+        if not self._llm.errored:  # with it everything is gone
+            await self._shelf.release(session)
 
     async def _reset(self) -> None:
         await self._release(NOBODY.session)
@@ -294,7 +294,7 @@ class VllmEngine:
         # Blocks of a request that has just ended are freed with the engine's next step.
         for pause_s in (0.0, 0.05, 0.2, 1.0, 3.0):
             await asyncio.sleep(pause_s)
-            if await self._llm.reset_prefix_cache():
+            if await utility(self._llm, self._llm.reset_prefix_cache()):
                 return
         raise BenchError(
             f"{self.facts.model}: the prefix cache cannot be emptied while requests run"

@@ -8,20 +8,33 @@ there, not between a method's steps.
 from __future__ import annotations
 
 import asyncio
+import signal
 import threading
 from collections.abc import Coroutine
+from multiprocessing import resource_tracker
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
 class LoopThread:
-    """Runs coroutines for other threads until it is closed."""
+    """Runs coroutines for other threads until it is closed.
+
+    Processes that are started there do not hear an interrupt from the keyboard, which goes to all
+    processes of a terminal at once: they are ended by whoever started them.
+    """
 
     def __init__(self, name: str) -> None:
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
+
+    def _run(self) -> None:
+        # What a thread blocks, the processes that it starts block too. Python's own helper process,
+        # when it is started with the first of them, would lift the block.
+        resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        self._loop.run_forever()
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
         """The result of `work`; blocks until it is there."""

@@ -9,14 +9,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 Start = Callable[..., "subprocess.Popen[str]"]
 
 WORDS = (
     *("run", "smoke", "-m", "original,surrogate", "--offline", "--max-new-tokens", "4"),
     *("--set", "warmup=false"),
 )
-FOLDERS = 2
-KILLS_PER_FOLDER = 10
 
 
 def quality_tables(run: Path) -> dict[str, bytes]:
@@ -30,7 +30,10 @@ def finish(start: Start, folder: Path) -> str:
     return err
 
 
-def test_kill_9_at_twenty_random_moments(tmp_path: Path, bench_process: Start) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("half", [1, 2])
+def test_kill_9_at_twenty_random_moments(half: int, tmp_path: Path, bench_process: Start) -> None:
+    """Ten in each half, so that two processes can share them."""
     whole = tmp_path / "whole"
     whole.mkdir()
     begin = time.monotonic()
@@ -39,23 +42,22 @@ def test_kill_9_at_twenty_random_moments(tmp_path: Path, bench_process: Start) -
     expected = quality_tables(whole / "run")
     assert expected
 
-    moments = random.Random(20)
-    for number in range(FOLDERS):
-        folder = tmp_path / f"killed-{number}"
-        folder.mkdir()
-        for _ in range(KILLS_PER_FOLDER):
-            process = bench_process(*WORDS, "--out", "run", cwd=folder)
-            time.sleep(moments.uniform(0.2, duration))
-            process.kill()
-            process.communicate()
-        finish(bench_process, folder)
-        run = folder / "run"
-        assert quality_tables(run) == expected
-        keys = [
-            (r["method"], r["task"], r["session_id"], r["seed"])
-            for r in map(json.loads, (run / "sessions.jsonl").open(encoding="utf-8"))
-        ]
-        assert len(keys) == len(set(keys)) == 4
+    moments = random.Random(half)
+    folder = tmp_path / "killed"
+    folder.mkdir()
+    for _ in range(10):
+        process = bench_process(*WORDS, "--out", "run", cwd=folder)
+        time.sleep(moments.uniform(0.2, duration))
+        process.kill()
+        process.communicate()
+    finish(bench_process, folder)
+    run = folder / "run"
+    assert quality_tables(run) == expected
+    keys = [
+        (r["method"], r["task"], r["session_id"], r["seed"])
+        for r in map(json.loads, (run / "sessions.jsonl").open(encoding="utf-8"))
+    ]
+    assert len(keys) == len(set(keys)) == 4
 
 
 def test_a_finished_run_resumes_at_once_and_says_so(smoke_run: Path, bench_process: Start) -> None:

@@ -35,7 +35,7 @@ def cli(ctx: click.Context) -> None:
 
     \b
     Start here:
-      run_bench.py run demo             real models, four methods, tables and plots
+      run_bench.py run demo             real models, every kind of method, tables, plots
       run_bench.py list methods         what can be compared
       run_bench.py show RUN --session ID   read a conversation side by side
       run_bench.py tasks stats planning    what a task's data are like
@@ -100,7 +100,7 @@ def cli(ctx: click.Context) -> None:
 @click.option(
     "--retry-errors", is_flag=True, help="Serve again the sessions that failed in an earlier start."
 )
-@click.option("--offline", is_flag=True, help="Never touch the network.")
+@click.option("--offline", is_flag=True, help="Ask no hub; servers that a pair names are asked.")
 @click.option(
     "--executor",
     type=click.Choice(["local", "ray"]),

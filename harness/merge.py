@@ -33,7 +33,7 @@ from harness.store import (
 
 _OF_A_SHARD = ("shard", "whole")
 _FIELDS = SessionRecord.__required_keys__
-"""What every line of a session has; one field is written by no executor."""
+"""What every line of a session has."""
 
 _PROSE = tuple(f"spec.{name}" for name in PROSE)
 _MEND = "serve the rest by the command that made it, or give --partial"

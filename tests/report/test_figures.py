@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 
 from harness.record import SessionRecord
 from harness.report.figures.memory import draw_memory
-from harness.report.figures.style import finish, in_lines, new_figure, styled
+from harness.report.figures.style import finish, in_lines, looks, new_figure, styled
 from harness.report.figures.timeline import draw_timeline
 from harness.report.read import RunData
 from harness.report.summary import build_summary
@@ -136,3 +136,10 @@ def test_a_method_with_many_arguments_leaves_room_for_the_panels(tmp_path: Path)
     assert min(heights) > 0.8
     assert max(map(len, in_lines(long).split("\n"))) <= 28
     assert in_lines(long).replace("\n", "") == long
+
+
+def test_methods_of_a_long_comparison_do_not_look_alike() -> None:
+    names = [f"m{i}" for i in range(220)]
+    found = [(look.color, look.marker, look.line) for look in looks(names).values()]
+    assert len(set(found)) == len(names)
+    assert len({color for color, _, _ in found[:11]}) == 11

@@ -16,9 +16,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, told apart with every common colour blindness; yellow comes last, being
-# weak on white paper.
-_COLORS = ("#000000", "#E69F00", "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442")
+# Okabe and Ito's colours, told apart with every common colour blindness, yellow last of them, being
+# weak on white paper; then three for those who compare more methods.
+_COLORS = (
+    *("#000000", "#E69F00", "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442"),
+    *("#999999", "#882255", "#117733"),
+)
 SERVER: Mapping[str, str] = MappingProxyType({"F": "#0072B2", "G": "#E69F00"})
 """The colour of what each model does."""
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
@@ -40,7 +43,7 @@ class Look:
 
 
 def looks(methods: Sequence[str]) -> dict[str, Look]:
-    """One look per method in the order of the spec; 40 methods stay distinct."""
+    """One look per method in the order of the spec; 220 methods stay distinct."""
     return {
         method: Look(
             _COLORS[place % len(_COLORS)],
